@@ -1,0 +1,1 @@
+//! Load-balanced calls over a QUIC cluster with mutual TLS.
