@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use postcard::experimental::max_size::MaxSize;
 use serde::{Deserialize, Serialize};
 
 /// The identity of a node, unique within its cluster and stable over restarts.
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(id.get(), 7);
 /// assert_eq!(id.to_string(), "7");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, MaxSize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(transparent)]
 pub struct NodeId(u32);

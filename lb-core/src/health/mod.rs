@@ -1,0 +1,7 @@
+//! Failure detection: silence measured against deadlines.
+
+mod detector;
+mod timers;
+
+pub use detector::{Detector, Verdict};
+pub use timers::{HEARTBEAT_MIN, TIMEOUT_MAX, Timers, TimersError};

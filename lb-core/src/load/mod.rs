@@ -1,0 +1,16 @@
+//! Load: what a node says of itself, how it is measured, kept and scored.
+//!
+//! A [`LoadReport`] is made by the node it describes (with a [`LoadMeter`]), rides on messages that are sent
+//! anyway, and lands in a [`LoadCache`]. Reports are ordered by (epoch, sequence) and merged so that
+//! duplicates, reorderings and relays never move the cache backwards; their age is measured by the
+//! receiver's clock alone.
+
+mod cache;
+mod meter;
+mod report;
+mod score;
+
+pub use cache::{CacheFull, CachedLoad, Endpoint, Freshness, LoadCache, Recorded};
+pub use meter::{LoadMeter, RATE_WINDOW};
+pub use report::{LoadReport, ReportVersion};
+pub use score::{HybridWeights, SCORE_MAX, WeightsError};

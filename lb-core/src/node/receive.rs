@@ -1,0 +1,302 @@
+//! What arrives: messages, and the evidence that calls bring along.
+
+use super::{Node, Phase, Refusal};
+use crate::fmt::{debug, warning};
+use crate::id::NodeId;
+use crate::load::{LoadReport, ReportVersion};
+use crate::member::{Addr, Admission, Liveness, Role, Tags, pending};
+use crate::time::{Duration, Instant};
+use crate::wire::{self, Body, Contact, DecodeError, Flags, Header, Message};
+
+impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
+    /// Takes in a message from `from`, who the transport proved to be the sender.
+    ///
+    /// O(peers). An `Err` is for the log: the node has counted it and will tell of it in an event.
+    ///
+    /// # Errors
+    /// [`Refusal`] saying why; what it changed is said there.
+    pub fn handle_message(&mut self, now: Instant, from: NodeId, bytes: &[u8]) -> Result<(), Refusal> {
+        self.advance(now);
+        let result = self.receive(from, bytes);
+        match &result {
+            Ok(()) => self.counters.received = self.counters.received.saturating_add(1),
+            Err(reason) => {
+                warning!("refused a message from node {}", from.get());
+                self.counters.refuse(reason);
+                self.refused = Some((from, *reason));
+            }
+        }
+        self.dirty = true;
+        self.promise();
+        result
+    }
+
+    /// A response to a call came from `from`, with the load that rode on it: evidence of life in both
+    /// directions, so the next heartbeat there can wait a period. Unknown peers are ignored.
+    pub fn handle_response(&mut self, now: Instant, from: NodeId, report: Option<LoadReport>) {
+        self.advance(now);
+        if let Some(slot) = self.table.slot_of(from)
+            && let Some(member) = self.table.get_mut(slot)
+            && !member.left
+        {
+            member.detector.heard(self.now);
+            member.next_heartbeat = self.now.saturating_add(self.timers.heartbeat());
+            let of_this_life = report.filter(|report| report.version.epoch == member.epoch);
+            if let Some(report) = of_this_life {
+                self.cache.record_at(slot, self.now, report);
+            }
+            self.dirty = true;
+        }
+        self.promise();
+    }
+
+    /// A request came from `from`: evidence of life. Unknown peers are ignored.
+    pub fn handle_request(&mut self, now: Instant, from: NodeId) {
+        self.advance(now);
+        if let Some(slot) = self.table.slot_of(from)
+            && let Some(member) = self.table.get_mut(slot)
+            && !member.left
+        {
+            member.detector.heard(self.now);
+            self.dirty = true;
+        }
+        self.promise();
+    }
+
+    /// The connection to `id` broke: it is suspected at once, and asked soon whether it is there.
+    pub fn handle_disconnect(&mut self, now: Instant, id: NodeId) {
+        self.advance(now);
+        let timers = self.timers;
+        if let Some(slot) = self.table.slot_of(id)
+            && let Some(member) = self.table.get_mut(slot)
+            && member.liveness(now, &timers) == Liveness::Alive
+        {
+            member.detector.doubt();
+            member.next_heartbeat = self.now;
+            self.dirty = true;
+        }
+        self.promise();
+    }
+
+    /// An endpoint answered that it has no place: it counts as full for this long, or until its next report.
+    pub fn handle_overloaded(&mut self, now: Instant, id: NodeId, retry_after: Duration) {
+        self.advance(now);
+        if let Some(slot) = self.table.slot_of(id) {
+            self.cache
+                .set_full_until(slot, self.now.saturating_add(retry_after));
+        }
+        self.promise();
+    }
+
+    fn receive(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), Refusal> {
+        if self.phase != Phase::Running {
+            return Err(Refusal::NotRunning);
+        }
+        let message = wire::decode(bytes).map_err(|error| match error {
+            DecodeError::Version(theirs) => Refusal::Version(theirs),
+            DecodeError::UnknownKind(kind) => Refusal::UnknownKind(kind),
+            DecodeError::Malformed => Refusal::Malformed,
+        })?;
+        let header = message.header;
+        if header.from != from {
+            return Err(Refusal::Identity { claimed: header.from });
+        }
+        if from == self.id {
+            return Err(Refusal::OwnId);
+        }
+        self.learn_own_epoch(&header);
+        if self.phase != Phase::Running {
+            return Err(Refusal::NotRunning);
+        }
+        if header.epoch == 0 {
+            return Err(Refusal::Malformed);
+        }
+        let slot = match self.table.slot_of(from) {
+            Some(slot) => slot,
+            None if message.body == Body::Leave => return Ok(()),
+            None => self.insert(from, Addr::NONE).map_err(|_| Refusal::TableFull)?,
+        };
+        self.check_epoch(slot, &header)?;
+        let tags = match &message.body {
+            Body::Join { tags, .. } => Some(Tags::parse(tags).map_err(|_| Refusal::Tags)?),
+            _ => None,
+        };
+        self.note_sender(slot, &message);
+        if let Some(claim) = header.claim {
+            self.election.heard(claim);
+        }
+        let (now, heartbeat) = (self.now, self.timers.heartbeat());
+        match message.body {
+            Body::Heartbeat => self.reply(slot, pending::ACK),
+            Body::HeartbeatAck => {}
+            Body::Join { addr, .. } => {
+                if let Some(member) = self.table.get_mut(slot)
+                    && header.meta >= member.meta
+                {
+                    if member.meta == 0 {
+                        member.next_heartbeat = member.next_heartbeat.min(now.saturating_add(heartbeat));
+                    }
+                    member.meta = header.meta;
+                    member.addr = addr;
+                    member.tags = tags.unwrap_or_default();
+                }
+                // Whoever knows us needs no answer: this *is* the answer.
+                if header.known_epoch != self.epoch || header.flags.has(Flags::STARTING) {
+                    self.reply(slot, pending::ACK);
+                }
+            }
+            Body::Leave => {
+                if let Some(member) = self.table.get_mut(slot) {
+                    member.left = true;
+                    member.pending = 0;
+                }
+            }
+            Body::Introduce(contacts) => {
+                for contact in contacts {
+                    self.hear_of(contact);
+                }
+            }
+        }
+        if matches!(self.table.get(slot), Some(member) if !member.left) {
+            self.offer_introductions(slot, &header);
+        }
+        Ok(())
+    }
+
+    /// What the sender knows of our own epoch: confirmation, or that it is taken.
+    fn learn_own_epoch(&mut self, header: &Header) {
+        let taken = header.flags.has(Flags::EPOCH_TAKEN) && header.known_epoch == self.epoch;
+        if header.known_epoch < self.epoch || (header.known_epoch == self.epoch && !taken) {
+            self.starting &= header.known_epoch != self.epoch;
+            return;
+        }
+        if !self.starting {
+            if header.known_epoch > self.epoch {
+                warning!("superseded by another process with this id");
+                self.phase = Phase::Superseded;
+                self.superseded = Some(header.known_epoch);
+                for member in self.table.members_mut() {
+                    member.pending = 0;
+                }
+            }
+            return;
+        }
+        // At the end of epochs there is nothing higher to take: stay, and be refused.
+        if let Some(epoch) = header.known_epoch.checked_add(1) {
+            debug!("epoch {} was taken, now {}", self.epoch, epoch);
+            self.epoch = epoch;
+            self.taken_over = Some(epoch);
+            self.load.version = ReportVersion { epoch, seq: 0 };
+            for member in self.table.members_mut() {
+                member.pending |= pending::JOIN;
+            }
+        }
+    }
+
+    /// Former lives are refused and told so; a new life resets everything known of the peer.
+    fn check_epoch(&mut self, slot: usize, header: &Header) -> Result<(), Refusal> {
+        let Some(member) = self.table.get_mut(slot) else {
+            return Err(Refusal::TableFull);
+        };
+        let known = member.epoch;
+        if header.epoch < known {
+            member.pending |= pending::ACK;
+            return Err(Refusal::OldEpoch {
+                epoch: header.epoch,
+                known,
+            });
+        }
+        if header.epoch == known {
+            // A node that still looks for confirmation cannot be the one that had it already.
+            let another_life = header.flags.has(Flags::STARTING) && (member.established || member.left);
+            if another_life {
+                member.pending |= pending::ACK | pending::EPOCH_TAKEN;
+                return Err(Refusal::OldEpoch {
+                    epoch: header.epoch,
+                    known,
+                });
+            }
+            return if member.left {
+                Err(Refusal::HasLeft)
+            } else {
+                Ok(())
+            };
+        }
+        member.begin_life(header.epoch);
+        self.cache.clear_report(slot);
+        Ok(())
+    }
+
+    /// What every message says of its sender.
+    fn note_sender(&mut self, slot: usize, message: &Message<'_>) {
+        let (header, now, heartbeat) = (&message.header, self.now, self.timers.heartbeat());
+        let Some(member) = self.table.get_mut(slot) else {
+            return;
+        };
+        let was_away = !matches!(member.liveness(now, &self.timers), Liveness::Alive);
+        member.detector.heard(now);
+        if was_away {
+            // It may have been on the slow schedule of the failed.
+            member.next_heartbeat = member.next_heartbeat.min(now.saturating_add(heartbeat));
+        }
+        member.established |= !header.flags.has(Flags::STARTING);
+        member.role = if header.flags.has(Flags::OBSERVER) {
+            Role::Observer
+        } else {
+            Role::Worker
+        };
+        member.admission = if header.flags.has(Flags::DRAINING) {
+            Admission::Draining
+        } else {
+            Admission::Open
+        };
+        if header.flags.has(Flags::WANT_META) {
+            member.pending |= pending::JOIN;
+        }
+        let missing = member.meta < header.meta && !matches!(message.body, Body::Join { .. });
+        if missing && !matches!(message.body, Body::Leave) {
+            // Says WANT_META, because what we have is older than what there is.
+            member.meta = 0;
+            member.pending |= pending::ACK;
+        }
+        if message.load.version.epoch == header.epoch {
+            self.cache.record_at(slot, now, message.load);
+        }
+    }
+
+    fn reply(&mut self, slot: usize, what: u8) {
+        if let Some(member) = self.table.get_mut(slot) {
+            member.pending |= what;
+        }
+    }
+
+    /// A worker somebody else knows. Hearsay makes contact, nothing more.
+    fn hear_of(&mut self, contact: Contact) {
+        if contact.id == self.id {
+            return;
+        }
+        let Some(slot) = self.table.slot_of(contact.id) else {
+            let _ = self.insert(contact.id, contact.addr);
+            return;
+        };
+        let (now, timers) = (self.now, self.timers);
+        if let Some(member) = self.table.get_mut(slot) {
+            let gone = matches!(
+                member.liveness(now, &timers),
+                Liveness::Unheard | Liveness::Failed
+            );
+            if gone && contact.addr != Addr::NONE && member.addr != contact.addr {
+                member.addr = contact.addr;
+                member.pending |= pending::JOIN;
+            }
+        }
+    }
+
+    /// Tells a peer about others when its view differs from ours and it has room.
+    fn offer_introductions(&mut self, slot: usize, header: &Header) {
+        if header.flags.has(Flags::FULL) || header.view == self.view_digest() {
+            return;
+        }
+        self.reply(slot, pending::INTRODUCE);
+    }
+}

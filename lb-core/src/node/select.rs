@@ -1,0 +1,255 @@
+//! Picking among the peers a node knows.
+
+use core::fmt;
+
+use super::{Node, Phase};
+use crate::id::NodeId;
+use crate::member::{Admission, Filter, Liveness, Role};
+use crate::pick::{CachePool, Load, Pool, SlotSet, Strategy};
+use crate::time::Instant;
+
+/// Which peers may be picked.
+///
+/// ```
+/// use lb_core::NodeId;
+/// use lb_core::member::Filter;
+/// use lb_core::node::Request;
+/// let filter = Filter::parse("role=worker").unwrap();
+/// let tried = [NodeId::new(3)];
+/// let request = Request::new(&filter).exclude(&tried).include_self(true);
+/// # let _ = request;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    filter: &'a Filter,
+    exclude: &'a [NodeId],
+    include_self: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Any worker whose tags match.
+    #[must_use]
+    pub const fn new(filter: &'a Filter) -> Self {
+        Self {
+            filter,
+            exclude: &[],
+            include_self: false,
+        }
+    }
+
+    /// But none of these: they were tried already.
+    #[must_use]
+    pub const fn exclude(mut self, tried: &'a [NodeId]) -> Self {
+        self.exclude = tried;
+        self
+    }
+
+    /// Whether the node itself is a candidate, with the load it has stated.
+    #[must_use]
+    pub const fn include_self(mut self, include: bool) -> Self {
+        self.include_self = include;
+        self
+    }
+}
+
+/// A request in flight. Give it back with [`Node::finish`], however the request ended; it counts as load
+/// until then.
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "a ticket that is not finished counts as load for ever"]
+pub struct Ticket {
+    id: NodeId,
+}
+
+impl Ticket {
+    /// The endpoint that was picked.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+}
+
+/// Nobody could be picked. No state changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PickError {
+    /// No worker is known that is alive and takes requests.
+    NoWorkers,
+    /// There are workers, but none with matching tags.
+    NoMatch,
+    /// Every matching worker was tried already.
+    AllTried,
+    /// Every matching worker that was not tried is full.
+    AllAtCapacity,
+}
+
+impl fmt::Display for PickError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoWorkers => "no workers: none is alive and open; start one or check the seeds",
+            Self::NoMatch => "no worker matches the filter: check the tags of the workers",
+            Self::AllTried => "every matching worker was tried already",
+            Self::AllAtCapacity => "all matching workers are at capacity: retry later or add workers",
+        })
+    }
+}
+
+impl core::error::Error for PickError {}
+
+/// The peers' pool and, behind them, the node itself.
+struct WithSelf<'a, const N: usize> {
+    peers: CachePool<'a, N>,
+    eligible: &'a SlotSet,
+    own: Option<Load>,
+}
+
+impl<const N: usize> Pool for WithSelf<'_, N> {
+    fn slots(&self) -> usize {
+        self.peers.slots().saturating_add(usize::from(self.own.is_some()))
+    }
+
+    fn word(&self, index: usize) -> u32 {
+        if self.own.is_some() {
+            self.eligible.word(index)
+        } else {
+            self.peers.word(index)
+        }
+    }
+
+    fn load(&self, slot: usize) -> Load {
+        match self.own {
+            Some(own) if slot >= self.peers.slots() => own,
+            _ => self.peers.load(slot),
+        }
+    }
+}
+
+/// Who of the matching workers could be used, best class first.
+#[derive(Default)]
+struct Classes {
+    alive: SlotSet,
+    suspect: SlotSet,
+    workers: bool,
+    matching: bool,
+    untried: bool,
+}
+
+impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
+    /// Picks a worker for one request and counts the request as in flight there until the ticket is given
+    /// back with [`Node::finish`].
+    ///
+    /// Workers that are alive and open come first; if there is none, suspected ones are better than nothing.
+    /// O(peers x tags) for the filter, plus the strategy's own cost. Keep one strategy per filter.
+    ///
+    /// # Errors
+    /// [`PickError`] saying what is missing.
+    pub fn pick<S: Strategy>(
+        &mut self,
+        now: Instant,
+        request: &Request<'_>,
+        strategy: &mut S,
+    ) -> Result<Ticket, PickError> {
+        self.now = self.now.max(now);
+        let classes = self.classify(request);
+        let usable = if classes.alive.is_empty() {
+            &classes.suspect
+        } else {
+            &classes.alive
+        };
+        let own = self.self_is_candidate(request).then_some(Load {
+            report: Some(self.load),
+            own_in_flight: self.own_in_flight,
+            own_at_report: self.own_in_flight,
+        });
+        let pool = WithSelf {
+            peers: CachePool::new(&self.cache, usable, self.now),
+            eligible: usable,
+            own,
+        };
+        let slot = strategy.pick(&pool, &mut self.rng).ok_or({
+            match classes {
+                Classes { workers: false, .. } => PickError::NoWorkers,
+                Classes { matching: false, .. } => PickError::NoMatch,
+                Classes { untried: false, .. } => PickError::AllTried,
+                _ => PickError::AllAtCapacity,
+            }
+        })?;
+        let id = match self.table.get(slot) {
+            Some(member) => {
+                self.cache.begin(slot);
+                member.id
+            }
+            None => {
+                self.own_in_flight = self.own_in_flight.saturating_add(1);
+                self.id
+            }
+        };
+        self.counters.picks = self.counters.picks.saturating_add(1);
+        Ok(Ticket { id })
+    }
+
+    /// Takes a request to a particular peer into account, without picking. `None` for an unknown peer.
+    pub fn begin(&mut self, id: NodeId) -> Option<Ticket> {
+        if id == self.id {
+            self.own_in_flight = self.own_in_flight.saturating_add(1);
+        } else {
+            self.cache.begin(self.table.slot_of(id)?);
+        }
+        Some(Ticket { id })
+    }
+
+    /// The request ended: answered, failed, timed out or given up. O(peers).
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a ticket is used up, so that it counts once"
+    )]
+    pub fn finish(&mut self, ticket: Ticket) {
+        let Ticket { id } = ticket;
+        if id == self.id {
+            self.own_in_flight = self.own_in_flight.saturating_sub(1);
+        } else if let Some(slot) = self.table.slot_of(id) {
+            self.cache.finish(slot);
+        }
+    }
+
+    fn self_is_candidate(&self, request: &Request<'_>) -> bool {
+        request.include_self && self.role == Role::Worker && self.phase == Phase::Running && !self.draining
+    }
+
+    fn classify(&self, request: &Request<'_>) -> Classes {
+        let mut classes = Classes::default();
+        let mut consider = |slot, id, matches: bool, full: bool, suspect: bool| {
+            let tried = request.exclude.contains(&id);
+            classes.workers = true;
+            classes.matching |= matches;
+            classes.untried |= matches && !tried;
+            if matches && !tried && !full {
+                let class = if suspect {
+                    &mut classes.suspect
+                } else {
+                    &mut classes.alive
+                };
+                class.insert(slot);
+            }
+        };
+        let members = self.table.members().iter();
+        for (slot, (member, endpoint)) in members.zip(self.cache.endpoints()).enumerate() {
+            let liveness = member.liveness(self.now, &self.timers);
+            let there = matches!(liveness, Liveness::Alive | Liveness::Suspect);
+            // Until a worker's tags are known it matches nothing, not even "everything".
+            let known = there && member.meta > 0;
+            if member.role == Role::Worker && member.admission == Admission::Open && known {
+                let matches = request.filter.matches(&member.tags);
+                let full = endpoint.is_full(self.now);
+                consider(slot, member.id, matches, full, liveness == Liveness::Suspect);
+            }
+        }
+        if self.self_is_candidate(request) {
+            let full = self.load.capacity > 0 && self.load.in_flight >= self.load.capacity;
+            let slot = self.table.members().len();
+            consider(slot, self.id, request.filter.matches(&self.tags), full, false);
+        }
+        classes
+    }
+}

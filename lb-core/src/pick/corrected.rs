@@ -1,0 +1,201 @@
+//! The corrected estimate: what was reported, and what we have done since.
+
+use super::least_connections::least;
+use super::{Load, Pool, RoundRobin, Strategy, eligible};
+use crate::rng::Rng;
+
+/// The eligible slot with the lowest corrected estimate of its load per unit of capacity; ties in rotation.
+/// O(slots), two passes.
+///
+/// ```text
+/// estimate(i) = in_flight(i) + clients(i) * (own in flight now - own in flight when reported)
+/// cost(i)     = (estimate(i) + 1) / capacity(i)
+/// ```
+///
+/// Taking the lowest *reported* load herds: everything goes to one slot until the next report. Our own
+/// requests since the report are known exactly, and the server's other clients act on the same report as we
+/// do, so what we changed is scaled by the number of its active clients. Two bounds keep it sane: the
+/// estimate is never below our own requests in flight, and a count of zero clients is taken as one.
+///
+/// A slot without a usable report is neutral: it is given the mean reported load and capacity of the others,
+/// plus its own requests like everyone else. Without any report the rule is least connections.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Corrected {
+    ties: RoundRobin,
+}
+
+/// What is assumed of a slot that does not report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Neutral {
+    in_flight: u32,
+    capacity: u32,
+    clients: u32,
+}
+
+impl Neutral {
+    fn of<P: Pool + ?Sized>(pool: &P) -> Self {
+        let (mut reports, mut stated) = (0_u32, 0_u32);
+        let (mut in_flight, mut capacity, mut clients) = (0_u32, 0_u32, 0_u32);
+        for report in eligible(pool).filter_map(|slot| pool.load(slot).report) {
+            reports = reports.saturating_add(1);
+            stated = stated.saturating_add(u32::from(report.capacity > 0));
+            in_flight = in_flight.saturating_add(u32::from(report.in_flight));
+            capacity = capacity.saturating_add(u32::from(report.capacity));
+            clients = clients.saturating_add(u32::from(report.clients.max(1)));
+        }
+        let mean = |sum: u32, count: u32| sum.checked_div(count).unwrap_or(0);
+        Self {
+            in_flight: mean(in_flight, reports),
+            capacity: mean(capacity, stated).max(1),
+            clients: mean(clients, reports).max(1),
+        }
+    }
+
+    fn estimate(&self, load: &Load) -> Estimate {
+        let (in_flight, at_report, clients, capacity) = match load.report {
+            Some(report) => (
+                u32::from(report.in_flight),
+                load.own_at_report,
+                u32::from(report.clients.max(1)),
+                if report.capacity == 0 {
+                    self.capacity
+                } else {
+                    u32::from(report.capacity)
+                },
+            ),
+            None => (self.in_flight, 0, self.clients, self.capacity),
+        };
+        let sent = load
+            .own_in_flight
+            .saturating_sub(at_report)
+            .saturating_mul(clients);
+        let done = at_report
+            .saturating_sub(load.own_in_flight)
+            .saturating_mul(clients);
+        let in_flight = in_flight
+            .saturating_add(sent)
+            .saturating_sub(done)
+            .max(load.own_in_flight);
+        Estimate { in_flight, capacity }
+    }
+}
+
+/// Ordered by `(in_flight + 1) / capacity`, compared without division.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Estimate {
+    in_flight: u32,
+    capacity: u32,
+}
+
+impl Ord for Estimate {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        let cross = |a: &Self, b: &Self| {
+            u64::from(a.in_flight)
+                .saturating_add(1)
+                .saturating_mul(u64::from(b.capacity))
+        };
+        cross(self, other).cmp(&cross(other, self))
+    }
+}
+
+impl PartialOrd for Estimate {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Strategy for Corrected {
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
+        let neutral = Neutral::of(pool);
+        least(pool, &mut self.ties, rng, |load| neutral.estimate(load))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::tests::Table;
+    use super::*;
+    use crate::rng::Sfc32;
+
+    fn spread(table: &mut Table, requests: u32) -> std::vec::Vec<u32> {
+        let (mut strategy, mut rng) = (Corrected::default(), Sfc32::new(1));
+        for _ in 0..requests {
+            let slot = strategy.pick(table, &mut rng).unwrap();
+            table.loads[slot].own_in_flight += 1;
+        }
+        table.loads.iter().map(|load| load.own_in_flight).collect()
+    }
+
+    #[test]
+    fn one_old_report_does_not_herd() {
+        let mut table = Table::new(3);
+        table.report(0, 10, 100, 1);
+        table.report(1, 0, 100, 1);
+        table.report(2, 5, 100, 1);
+        assert_eq!(spread(&mut table, 30), [5, 15, 10], "levels everyone at 15");
+    }
+
+    #[test]
+    fn own_requests_count_once_for_every_client() {
+        let mut table = Table::new(2);
+        table.report(0, 0, 100, 10);
+        table.report(1, 50, 100, 10);
+        assert_eq!(spread(&mut table, 5), [5, 0]);
+        assert_eq!(spread(&mut table, 3), [7, 1], "51 < 60");
+    }
+
+    #[test]
+    fn what_ended_since_the_report_is_taken_off() {
+        let mut table = Table::new(2);
+        table.report(0, 20, 100, 2);
+        table.report(1, 10, 100, 1);
+        table.loads[0].own_at_report = 9;
+        table.loads[0].own_in_flight = 1;
+        assert_eq!(
+            Corrected::default().pick(&table, &mut Sfc32::new(1)),
+            Some(0),
+            "20 - 2 * 8 = 4"
+        );
+    }
+
+    #[test]
+    fn the_unknown_is_neutral_not_best() {
+        let mut table = Table::new(3);
+        table.report(0, 4, 10, 1);
+        table.report(1, 8, 10, 1);
+        let (mut strategy, mut rng) = (Corrected::default(), Sfc32::new(1));
+        assert_eq!(strategy.pick(&table, &mut rng), Some(0), "2 is taken as 6");
+        table.up.remove(0);
+        table.report(0, 0, 10, 1);
+        assert_eq!(
+            strategy.pick(&table, &mut rng),
+            Some(1),
+            "only 8 is known, so 2 counts as 8: next in turn"
+        );
+        assert_eq!(strategy.pick(&table, &mut rng), Some(2));
+    }
+
+    #[test]
+    fn without_reports_it_is_least_connections() {
+        assert_eq!(spread(&mut Table::new(4), 100), [25; 4]);
+    }
+
+    #[test]
+    fn capacity_weighs() {
+        let mut table = Table::new(2);
+        table.report(0, 0, 100, 1);
+        table.report(1, 0, 50, 1);
+        assert_eq!(spread(&mut table, 30), [20, 10]);
+    }
+
+    #[test]
+    fn saturated_loads_do_not_overflow() {
+        let mut table = Table::new(2);
+        for slot in 0..2 {
+            table.report(slot, u16::MAX, u16::MAX, u16::MAX);
+            table.loads[slot].own_in_flight = u32::MAX;
+        }
+        assert!(Corrected::default().pick(&table, &mut Sfc32::new(1)).is_some());
+    }
+}

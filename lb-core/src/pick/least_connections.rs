@@ -1,0 +1,79 @@
+//! Least connections: the fewest requests of our own in flight.
+
+use super::{Load, Pool, RoundRobin, Strategy, eligible};
+use crate::rng::Rng;
+
+/// The eligible slot with the fewest of our own requests in flight; ties in rotation. O(slots).
+///
+/// Exact for what this node sends, blind to everyone else: right when it sends most of the traffic, or when
+/// nobody reports. Because ties rotate, sequential requests (each finished before the next) are spread
+/// evenly instead of all going to the first slot.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LeastConnections {
+    ties: RoundRobin,
+}
+
+impl Strategy for LeastConnections {
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
+        least(pool, &mut self.ties, rng, |load| load.own_in_flight)
+    }
+}
+
+/// The eligible slot with the lowest cost; among equals, the next in rotation.
+pub(super) fn least<P, R, K>(
+    pool: &P,
+    ties: &mut RoundRobin,
+    rng: &mut R,
+    mut cost: impl FnMut(&Load) -> K,
+) -> Option<usize>
+where
+    P: Pool + ?Sized,
+    R: Rng + ?Sized,
+    K: Ord,
+{
+    let from = ties.position(pool, rng);
+    let slot = eligible(pool).min_by_key(|&slot| (cost(&pool.load(slot)), slot < from, slot))?;
+    ties.passed(slot);
+    Some(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::tests::Table;
+    use super::*;
+    use crate::rng::Sfc32;
+
+    #[test]
+    fn sequential_requests_are_spread_evenly() {
+        let table = Table::new(4);
+        let (mut strategy, mut rng, mut counts) = (LeastConnections::default(), Sfc32::new(1), [0; 4]);
+        for _ in 0..1_000 {
+            counts[strategy.pick(&table, &mut rng).unwrap()] += 1;
+        }
+        assert_eq!(counts, [250; 4]);
+    }
+
+    #[test]
+    fn a_cold_burst_is_spread_evenly() {
+        let mut table = Table::new(4);
+        let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(1));
+        for _ in 0..100 {
+            let slot = strategy.pick(&table, &mut rng).unwrap();
+            table.loads[slot].own_in_flight += 1;
+        }
+        assert!(table.loads.iter().all(|load| load.own_in_flight == 25));
+    }
+
+    #[test]
+    fn the_fewest_wins() {
+        let mut table = Table::new(3);
+        for (slot, own) in [5, 2, 8].into_iter().enumerate() {
+            table.loads[slot].own_in_flight = own;
+        }
+        let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(1));
+        assert_eq!(strategy.pick(&table, &mut rng), Some(1));
+        table.up.remove(1);
+        assert_eq!(strategy.pick(&table, &mut rng), Some(0));
+    }
+}
