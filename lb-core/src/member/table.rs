@@ -103,6 +103,12 @@ impl<const B: usize> Member<B> {
         &self.tags
     }
 
+    /// Whether it introduced itself, so that its address and tags are known.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.meta > 0
+    }
+
     /// Whether it takes new requests.
     #[must_use]
     pub const fn admission(&self) -> Admission {

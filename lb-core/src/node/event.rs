@@ -139,6 +139,16 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Messages refused, for whatever reason.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.refused_version
+            .saturating_add(self.refused_malformed)
+            .saturating_add(self.refused_identity)
+            .saturating_add(self.refused_epoch)
+            .saturating_add(self.refused_capacity)
+    }
+
     pub(super) fn refuse(&mut self, reason: &Refusal) {
         let counter = match reason {
             Refusal::Version(_) => &mut self.refused_version,

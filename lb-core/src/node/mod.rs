@@ -7,8 +7,8 @@
 //! a time:
 //!
 //! 1. a message arrived: [`Node::handle_message`] with the proven sender; a response to a call arrived:
-//!    [`Node::handle_response`]; a request arrived: [`Node::handle_request`]; a connection broke:
-//!    [`Node::handle_disconnect`];
+//!    [`Node::handle_response`]; a request arrived: [`Node::handle_request`]; a connection was made or broke:
+//!    [`Node::handle_connect`], [`Node::handle_disconnect`];
 //! 2. [`Node::next_deadline`] has come: [`Node::handle_timeout`]. Calling it earlier is harmless;
 //! 3. after each input: [`Node::poll_transmit`] until it returns `None`, sending what it yields, and
 //!    [`Node::poll_event`] until it returns `None`.

@@ -63,6 +63,16 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         self.promise();
     }
 
+    /// A connection to `id` is up: says who this node is at once, so that a restart on either side is noticed
+    /// without waiting for a heartbeat. Unknown peers are ignored; they speak first.
+    pub fn handle_connect(&mut self, now: Instant, id: NodeId) {
+        self.advance(now);
+        if let Some(slot) = self.table.slot_of(id) {
+            self.reply(slot, pending::JOIN);
+        }
+        self.promise();
+    }
+
     /// The connection to `id` broke: it is suspected at once, and asked soon whether it is there.
     pub fn handle_disconnect(&mut self, now: Instant, id: NodeId) {
         self.advance(now);

@@ -32,8 +32,6 @@
 //! # std::fs::remove_dir_all(&dir)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![allow(dead_code, reason = "the transport is the caller of the crate-private half")]
-
 mod error;
 mod files;
 mod issue;
@@ -52,9 +50,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 pub use error::{IdentityError, IssueError};
 pub use issue::ClusterCa;
 pub use name::{ClusterName, ClusterNameError};
-#[allow(unused_imports, reason = "as above")]
 pub(crate) use name::{any_name, dial_name};
-#[allow(unused_imports, reason = "as above")]
 pub(crate) use verify::peer_id;
 
 /// The protocol both sides must agree on: the first version of the wire format, over QUIC.

@@ -1,0 +1,380 @@
+//! The state behind every clone of a [`super::Cluster`], and the task that keeps its time.
+//!
+//! One lock guards the core's node. Whoever has an input (a task that received a message, a call that
+//! ended) takes the lock, hands it in and sends what comes out; a single timer task does the same when a
+//! deadline comes. The lock is never held across an await.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lb_core::load::{LoadMeter, LoadReport};
+use lb_core::node::{Event, Ticket};
+use lb_core::wire::MESSAGE_BYTES_MAX;
+use lb_core::{Instant as CoreInstant, NodeId};
+use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
+
+use super::{CoreNode, status};
+use crate::server::{self, Host, Server};
+use crate::transport::{DialError, Inbox, Link, Transport, lock};
+
+/// Events kept for a receiver that is behind.
+const EVENTS: usize = 1_024;
+
+/// How often at most the number of active clients is counted anew.
+const CLIENTS_PERIOD: lb_core::Duration = lb_core::Duration::from_millis(250);
+
+/// A shed request is told to come back after this long at least and at most.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// What the lock guards.
+pub(crate) struct State {
+    pub(crate) node: Box<CoreNode>,
+    meter: LoadMeter,
+    clients_counted: CoreInstant,
+}
+
+pub(crate) struct Shared {
+    id: NodeId,
+    cluster: String,
+    origin: Instant,
+    local_addr: SocketAddr,
+    server: Server,
+    transport: Arc<Transport>,
+    state: Mutex<State>,
+    /// The next deadline moved forward, or the node stops.
+    wake: Notify,
+    stopped: AtomicBool,
+    events: broadcast::Sender<Event>,
+    seed_error: Mutex<Option<(SocketAddr, String)>>,
+    responses: std::sync::atomic::AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn start(
+        cluster: String,
+        origin: Instant,
+        local_addr: SocketAddr,
+        server: Server,
+        transport: Arc<Transport>,
+        node: Box<CoreNode>,
+        seeds: Vec<SocketAddr>,
+    ) -> Arc<Self> {
+        let mut meter = LoadMeter::new(node.epoch(), server.concurrency);
+        if node.role() == lb_core::member::Role::Observer {
+            meter.set_capacity(0);
+        }
+        let shared = Arc::new(Self {
+            id: node.id(),
+            cluster,
+            origin,
+            local_addr,
+            server,
+            transport,
+            state: Mutex::new(State {
+                node,
+                meter,
+                clients_counted: CoreInstant::ZERO,
+            }),
+            wake: Notify::new(),
+            stopped: AtomicBool::new(false),
+            events: broadcast::channel(EVENTS).0,
+            seed_error: Mutex::new(None),
+            responses: std::sync::atomic::AtomicU64::new(0),
+        });
+        let inbox: Arc<dyn Inbox> = Arc::<Self>::clone(&shared);
+        shared.transport.start(Arc::downgrade(&inbox));
+        tokio::spawn(Arc::clone(&shared).keep_time());
+        for seed in seeds {
+            tokio::spawn(Arc::clone(&shared).keep_seed(seed));
+        }
+        shared
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    pub(crate) fn transport(&self) -> &Arc<Transport> {
+        &self.transport
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    pub(super) fn seed_error(&self) -> Option<(SocketAddr, String)> {
+        lock(&self.seed_error).clone()
+    }
+
+    pub(crate) fn now(&self) -> CoreInstant {
+        CoreInstant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Hands an input to the node, then sends and tells what comes out of it.
+    pub(crate) fn input<T>(&self, handle: impl FnOnce(&mut State, CoreInstant) -> T) -> T {
+        let mut outgoing = Vec::new();
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        let mut state = self.lock();
+        let now = self.now();
+        let before = state.node.next_deadline();
+        let result = handle(&mut state, now);
+        let report = self.report_locked(&mut state, now);
+        state.node.set_load(report);
+        while let Some(out) = state.node.poll_transmit(now, &mut buffer) {
+            let message = Bytes::copy_from_slice(buffer.get(..out.len).unwrap_or_default());
+            outgoing.push((out, message));
+        }
+        while let Some(event) = state.node.poll_event() {
+            if let Event::EpochTaken { epoch } = event {
+                state.meter.set_epoch(epoch);
+            }
+            self.tell(event);
+        }
+        let after = state.node.next_deadline();
+        drop(state);
+        if after != before {
+            self.wake.notify_one();
+        }
+        for (out, message) in outgoing {
+            self.transport
+                .send(out.to, out.addr.socket(), message, out.reliable);
+        }
+        result
+    }
+
+    fn tell(&self, event: Event) {
+        match event {
+            Event::Peer { id, epoch, from, to } => {
+                let before = from.map_or("new", |status| status.as_str());
+                tracing::info!(node = %self.id, peer = %id, epoch, from = before, to = %to, "peer");
+            }
+            Event::Coordinator(claim) => {
+                tracing::info!(node = %self.id, holder = %claim.holder, term = claim.term, "coordinator");
+            }
+            Event::Refused { from, reason } => {
+                tracing::warn!(node = %self.id, %from, %reason, "message refused");
+            }
+            Event::EpochTaken { epoch } => tracing::info!(node = %self.id, epoch, "took a higher epoch"),
+            Event::Superseded { epoch } => {
+                tracing::error!(node = %self.id, epoch, "another process has this node's id: this one is silent");
+            }
+            _ => {}
+        }
+        let _ = self.events.send(event);
+    }
+
+    /// A request of ours ended, however it did.
+    pub(crate) fn finish(&self, ticket: Ticket) {
+        self.lock().node.finish(ticket);
+    }
+
+    async fn keep_time(self: Arc<Self>) {
+        while !self.stopped.load(Ordering::Acquire) {
+            let deadline = self.lock().node.next_deadline();
+            let sleep = async {
+                match deadline {
+                    Some(at) => {
+                        tokio::time::sleep_until(self.origin + Duration::from_micros(at.as_micros())).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = sleep => self.input(|state, now| state.node.handle_timeout(now)),
+            }
+        }
+    }
+
+    /// Finds out who listens at a seed's address, and again when that node is not heard any more: another
+    /// one may have taken the address over.
+    async fn keep_seed(self: Arc<Self>, addr: SocketAddr) {
+        let heartbeat = Duration::from(self.lock().node.timers().heartbeat());
+        let mut known = None;
+        let mut pause = heartbeat / 32;
+        while !self.stopped.load(Ordering::Acquire) {
+            let heard = known.is_some_and(|id| {
+                let state = self.lock();
+                let peer = state.node.peer(id);
+                peer.is_some_and(|peer| peer.axes.liveness == lb_core::member::Liveness::Alive)
+            });
+            if !heard {
+                match self.transport.connect_seed(addr).await {
+                    Ok(id) => {
+                        known = Some(id);
+                        pause = heartbeat;
+                        *lock(&self.seed_error) = None;
+                    }
+                    // A node may list itself among its seeds.
+                    Err(DialError::Itself) => return,
+                    Err(error) => {
+                        tracing::debug!(seed = %addr, %error, "seed not reached");
+                        *lock(&self.seed_error) = Some((addr, error.to_string()));
+                        pause = (pause * 2).clamp(Duration::from_millis(50), heartbeat);
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn report_locked(&self, state: &mut State, now: CoreInstant) -> LoadReport {
+        if now.since(state.clients_counted) >= CLIENTS_PERIOD || state.clients_counted == CoreInstant::ZERO {
+            state.clients_counted = now;
+            let window = Duration::from(state.node.timers().ttl());
+            let clients = self.transport.active_clients(window);
+            state
+                .meter
+                .set_clients(u16::try_from(clients).unwrap_or(u16::MAX));
+        }
+        state.meter.report(now)
+    }
+
+    /// Requests being served here.
+    pub(super) fn in_flight(&self) -> u16 {
+        self.lock().meter.in_flight()
+    }
+
+    pub(super) fn status(&self) -> status::ClusterStatus {
+        let traffic = self.transport.traffic();
+        let responses = self.responses.load(Ordering::Relaxed);
+        let mut state = self.lock();
+        let now = self.now();
+        let report = self.report_locked(&mut state, now);
+        state.node.set_load(report);
+        status::read(
+            &self.cluster,
+            &state.node,
+            self.local_addr,
+            now,
+            &traffic,
+            responses,
+        )
+    }
+
+    /// Stops and closes once what is on its way has arrived, at most `within`.
+    pub(super) async fn close(&self, within: Duration) {
+        self.stop();
+        self.transport.close(within).await;
+    }
+
+    pub(super) fn abort(&self) {
+        self.stop();
+        self.transport.abort();
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+impl Inbox for Shared {
+    fn message(&self, from: NodeId, bytes: &[u8]) {
+        // A refusal is counted and told by the node itself.
+        let _ = self.input(|state, now| state.node.handle_message(now, from, bytes));
+    }
+
+    fn connected(&self, peer: NodeId, dialled: Option<SocketAddr>) {
+        self.input(|state, now| {
+            if let Some(addr) = dialled
+                && state.node.peer(peer).is_none()
+                && let Err(error) = state.node.add_peer(now, peer, addr.into())
+            {
+                tracing::warn!(%peer, %error, "cannot remember a peer");
+            }
+            state.node.handle_connect(now, peer);
+        });
+    }
+
+    fn disconnected(&self, peer: NodeId) {
+        self.input(|state, now| state.node.handle_disconnect(now, peer));
+    }
+
+    fn call(self: Arc<Self>, link: Arc<Link>, send: quinn::SendStream, recv: quinn::RecvStream) {
+        link.asked();
+        let from = link.peer();
+        self.lock().node.handle_request(self.now(), from);
+        tokio::spawn(server::serve(self, from, send, recv));
+    }
+}
+
+/// A request being served; dropped without [`Host::done`] it was given up.
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    began: Instant,
+    served: Option<Duration>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        state.meter.finish(now, self.served.map(Into::into));
+    }
+}
+
+impl Host for Shared {
+    type Place = Place;
+
+    fn server(&self) -> &Server {
+        &self.server
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn enter(self: &Arc<Self>) -> Result<Place, Duration> {
+        let mut state = self.lock();
+        if state.meter.in_flight() >= self.server.concurrency {
+            let now = self.now();
+            let latency = Duration::from_micros(u64::from(state.meter.report(now).latency_us));
+            return Err(latency.clamp(RETRY_AFTER.0, RETRY_AFTER.1));
+        }
+        state.meter.begin();
+        drop(state);
+        Ok(Place {
+            shared: Arc::clone(self),
+            began: Instant::now(),
+            served: None,
+        })
+    }
+
+    fn done(&self, mut place: Place) {
+        place.served = Some(place.began.elapsed());
+    }
+
+    fn builtin(&self, method: &str) -> Option<Bytes> {
+        (method == status::METHOD).then(|| serde_json::to_vec(&self.status()).unwrap_or_default().into())
+    }
+
+    fn report(&self) -> LoadReport {
+        self.responses.fetch_add(1, Ordering::Relaxed);
+        let now = self.now();
+        let mut state = self.lock();
+        self.report_locked(&mut state, now)
+    }
+}

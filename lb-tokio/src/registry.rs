@@ -1,0 +1,249 @@
+//! Picking workers from memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use lb_core::NodeId;
+use lb_core::member::{Filter, Role, Status};
+use lb_core::node::{PeerView, Request, Ticket};
+use lb_core::pick::AnyStrategy;
+
+use crate::LoadBalancingStrategy;
+use crate::cluster::{Cluster, CoreNode, Shared};
+use crate::error::SelectError;
+use crate::transport::lock;
+
+/// Compiled filters kept, each with the state of its strategy. Beyond that, a new filter displaces an
+/// arbitrary one, whose rotation then starts anew.
+pub const FILTERS_MAX: usize = 256;
+
+/// The cluster's workers, and a strategy to pick among them.
+///
+/// Clones share everything. Picking reads memory only: no message is sent and nothing is awaited.
+///
+/// Each filter has a rotation of its own, so alternating filters do not disturb each other.
+#[derive(Clone)]
+pub struct WorkerRegistry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: Cluster,
+    strategy: LoadBalancingStrategy,
+    pickers: Mutex<Pickers>,
+}
+
+#[derive(Default)]
+struct Pickers {
+    by_filter: HashMap<String, Picker>,
+    picks: BTreeMap<NodeId, u64>,
+}
+
+struct Picker {
+    filter: Filter,
+    strategy: AnyStrategy,
+}
+
+impl std::fmt::Debug for WorkerRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerRegistry")
+            .field("strategy", &self.inner.strategy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerRegistry {
+    /// The workers of this cluster, picked by this strategy.
+    #[must_use]
+    pub fn new(cluster: Cluster, strategy: LoadBalancingStrategy) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                cluster,
+                strategy,
+                pickers: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The strategy.
+    #[must_use]
+    pub fn strategy(&self) -> LoadBalancingStrategy {
+        self.inner.strategy
+    }
+
+    /// The cluster behind it.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.inner.cluster
+    }
+
+    /// Picks a worker whose tags match (`None`: any) and counts a request as in flight there until the
+    /// lease is dropped. See [`Filter`] for the language of filters.
+    ///
+    /// For requests over a transport of your own; [`ClusterClient`](crate::ClusterClient) does it itself.
+    ///
+    /// # Errors
+    /// [`SelectError`] saying what is missing.
+    pub fn select_worker(&self, filter: Option<&str>) -> Result<Lease, SelectError> {
+        let held = self.select(filter, &[])?;
+        let worker = held
+            .shared
+            .lock()
+            .node
+            .peer(held.id)
+            .map(|peer| Worker::from_view(&peer));
+        let worker = worker.ok_or(SelectError::NoWorkers)?;
+        Ok(Lease { worker, held })
+    }
+
+    /// Every worker known, in whatever state, by id.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Worker> {
+        let state = self.inner.cluster.shared().lock();
+        let mut workers: Vec<Worker> = workers_of(&state.node).collect();
+        workers.sort_by_key(|worker| worker.id);
+        workers
+    }
+
+    /// How many times each worker was picked.
+    #[must_use]
+    pub fn picks(&self) -> BTreeMap<NodeId, u64> {
+        lock(&self.inner.pickers).picks.clone()
+    }
+
+    pub(crate) fn select(&self, filter: Option<&str>, tried: &[NodeId]) -> Result<Held, SelectError> {
+        let text = filter.unwrap_or("");
+        let shared = self.inner.cluster.shared();
+        let mut pickers = lock(&self.inner.pickers);
+        let Pickers { by_filter, picks } = &mut *pickers;
+        if !by_filter.contains_key(text) {
+            let filter = Filter::parse(text)?;
+            if by_filter.len() >= FILTERS_MAX
+                && let Some(victim) = by_filter.keys().next().cloned()
+            {
+                by_filter.remove(&victim);
+            }
+            let strategy = AnyStrategy::new(self.inner.strategy);
+            by_filter.insert(text.to_owned(), Picker { filter, strategy });
+        }
+        let Some(Picker { filter, strategy }) = by_filter.get_mut(text) else {
+            return Err(SelectError::NoWorkers);
+        };
+        let now = shared.now();
+        let request = Request::new(filter).exclude(tried);
+        let mut state = shared.lock();
+        let ticket = state
+            .node
+            .pick(now, &request, strategy)
+            .map_err(|error| SelectError::from_pick(error, text))?;
+        let id = ticket.id();
+        let addr = state.node.peer(id).and_then(|peer| peer.member.addr().socket());
+        drop(state);
+        *picks.entry(id).or_default() += 1;
+        Ok(Held {
+            shared: Arc::clone(shared),
+            id,
+            addr,
+            ticket: Some(ticket),
+        })
+    }
+}
+
+fn workers_of(node: &CoreNode) -> impl Iterator<Item = Worker> {
+    node.peers()
+        .filter(|peer| peer.member.role() == Role::Worker)
+        .map(|peer| Worker::from_view(&peer))
+}
+
+/// A request in flight at a worker: released on drop, so completion, error, time-out and cancellation all do.
+pub(crate) struct Held {
+    shared: Arc<Shared>,
+    pub(crate) id: NodeId,
+    pub(crate) addr: Option<SocketAddr>,
+    ticket: Option<Ticket>,
+}
+
+impl Held {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shared.finish(ticket);
+        }
+    }
+}
+
+/// A worker that was picked. Counts as a request in flight there until dropped; keep it for as long as the
+/// request takes.
+#[must_use = "a lease that is dropped at once counts no load"]
+pub struct Lease {
+    worker: Worker,
+    held: Held,
+}
+
+impl Deref for Lease {
+    type Target = Worker;
+
+    fn deref(&self) -> &Worker {
+        &self.worker
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("id", &self.held.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker as it was known at some moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Worker {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its `label` tag, or `node-<id>`.
+    pub label: String,
+    /// Where it listens.
+    pub addr: Option<SocketAddr>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Requests in flight there: what it reported, but not fewer than our own.
+    pub active_connections: u32,
+    /// Our own requests there.
+    pub own_in_flight: u32,
+    /// How many it serves at once; 0 when it does not say.
+    pub capacity: u32,
+    /// Its state in one word.
+    pub status: Status,
+}
+
+impl Worker {
+    fn from_view<const TAGS: usize>(peer: &PeerView<'_, TAGS>) -> Self {
+        let tags: BTreeMap<String, String> = peer
+            .member
+            .tags()
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let id = peer.member.id();
+        let reported = peer.load.map_or(0, |cached| u32::from(cached.report().in_flight));
+        Self {
+            id,
+            label: tags.get("label").cloned().unwrap_or_else(|| format!("node-{id}")),
+            addr: peer.member.addr().socket(),
+            active_connections: reported.max(peer.own_in_flight),
+            own_in_flight: peer.own_in_flight,
+            capacity: peer.load.map_or(0, |cached| cached.report().capacity.into()),
+            status: peer.status,
+            tags,
+        }
+    }
+}
