@@ -102,6 +102,9 @@ pub struct Control {
     pub transport_messages: u64,
     /// Of those, the ones that were no call, no control message and no probe: what balancing costs. 0.
     pub balance_messages: u64,
+    /// Connections dialled or accepted since the start.
+    #[serde(default)]
+    pub connections_made: u64,
 }
 
 pub(super) fn read(
@@ -185,6 +188,7 @@ pub(super) fn read(
             probes_sent: traffic.probes,
             transport_messages: traffic.transport,
             balance_messages: traffic.other,
+            connections_made: traffic.connections_made,
         },
     }
 }

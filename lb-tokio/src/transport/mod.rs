@@ -76,6 +76,7 @@ pub(crate) struct TrafficReading {
     pub(crate) transport: u64,
     /// Of those, the ones sent for none of the purposes above.
     pub(crate) other: u64,
+    pub(crate) connections_made: u64,
 }
 
 #[derive(Debug, Default)]
@@ -212,6 +213,7 @@ impl Transport {
             transport: datagrams + streams,
             other: datagrams.saturating_sub(control_datagrams + probes)
                 + streams.saturating_sub(calls + control_streams),
+            connections_made: links.opened,
         }
     }
 
