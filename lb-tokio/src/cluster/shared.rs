@@ -314,10 +314,13 @@ impl Inbox for Shared {
     }
 
     fn call(self: Arc<Self>, link: Arc<Link>, send: quinn::SendStream, recv: quinn::RecvStream) {
-        link.asked();
+        let served = link.asked();
         let from = link.peer();
         self.lock().node.handle_request(self.now(), from);
-        tokio::spawn(server::serve(self, from, send, recv));
+        tokio::spawn(async move {
+            server::serve(self, from, send, recv).await;
+            drop(served);
+        });
     }
 }
 

@@ -20,6 +20,9 @@ const OUTBOX: usize = 64;
 /// Longest message taken from a control stream: more than ours have, for what a newer version appends.
 const CONTROL_BYTES_MAX: usize = 1_200;
 
+/// How long a replaced connection stays after the last call on it.
+const LINGER: Duration = Duration::from_secs(1);
+
 const _: () = assert!(lb_core::wire::MESSAGE_BYTES_MAX <= CONTROL_BYTES_MAX);
 
 /// A datagram of this one byte only makes the peer's QUIC stack acknowledge it; no message begins with 0.
@@ -42,6 +45,8 @@ pub(crate) struct Link {
     outbox: mpsc::Sender<Outgoing>,
     /// Our calls in flight on it.
     calls: AtomicU32,
+    /// The peer's calls in flight on it.
+    served: AtomicU32,
     pub(super) calls_began: Notify,
     /// Microseconds after `since` of the peer's last request, plus one; 0 when there was none.
     last_request: AtomicU64,
@@ -57,6 +62,18 @@ pub(crate) struct CallOnLink {
 impl Drop for CallOnLink {
     fn drop(&mut self) {
         self.link.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call of the peer's on a link; it counts until dropped.
+#[derive(Debug)]
+pub(crate) struct ServedOnLink {
+    link: Arc<Link>,
+}
+
+impl Drop for ServedOnLink {
+    fn drop(&mut self) {
+        self.link.served.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -76,6 +93,7 @@ impl Link {
             since: Instant::now(),
             outbox,
             calls: AtomicU32::new(0),
+            served: AtomicU32::new(0),
             calls_began: Notify::new(),
             last_request: AtomicU64::new(0),
             closed_by_us: Mutex::new(None),
@@ -128,11 +146,15 @@ impl Link {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// A request came from the peer.
-    pub(crate) fn asked(&self) {
+    /// A request came from the peer; keep what is returned until it is answered.
+    pub(crate) fn asked(self: &Arc<Self>) -> ServedOnLink {
         let micros = u64::try_from(self.age().as_micros()).unwrap_or(u64::MAX);
         self.last_request
             .store(micros.saturating_add(1), Ordering::Relaxed);
+        self.served.fetch_add(1, Ordering::Relaxed);
+        ServedOnLink {
+            link: Arc::clone(self),
+        }
     }
 
     pub(super) fn asked_within(&self, window: Duration) -> bool {
@@ -189,13 +211,16 @@ impl Link {
         }
     }
 
-    /// Lets the calls on a replaced connection finish, at most `within`, then closes it.
+    /// Lets the calls on a replaced connection finish, ours and the peer's, at most `within`; then closes it.
     pub(super) async fn retire(&self, within: Duration) {
         let deadline = Instant::now() + within;
-        // The peer's calls are not counted here; a second covers what was under way.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        while self.calls() > 0 && Instant::now() < deadline && !self.is_closed() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut idle = Instant::now();
+        // What was answered last is still to be delivered, and what is on its way to be taken in.
+        while idle.elapsed() < LINGER && Instant::now() < deadline && !self.is_closed() {
+            tokio::time::sleep(LINGER / 10).await;
+            if self.calls() > 0 || self.served.load(Ordering::Relaxed) > 0 {
+                idle = Instant::now();
+            }
         }
         self.close(code::REPLACED, b"replaced");
     }
