@@ -177,7 +177,16 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     fn learn_own_epoch(&mut self, header: &Header) {
         let taken = header.flags.has(Flags::EPOCH_TAKEN) && header.known_epoch == self.epoch;
         if header.known_epoch < self.epoch || (header.known_epoch == self.epoch && !taken) {
-            self.starting &= header.known_epoch != self.epoch;
+            if self.starting && header.known_epoch == self.epoch {
+                self.starting = false;
+                // From now on the peers can tell this life from one that starts with the same epoch.
+                let (now, timers) = (self.now, self.timers);
+                for member in self.table.members_mut() {
+                    if member.liveness(now, &timers) == Liveness::Alive || member.id == header.from {
+                        member.pending |= pending::ACK;
+                    }
+                }
+            }
             return;
         }
         if !self.starting {
