@@ -27,7 +27,10 @@ impl World {
 
     pub(crate) fn with_heartbeat(heartbeat: Duration) -> Self {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
         let ca = ClusterCa::generate(&ClusterName::new("test").unwrap()).unwrap();
         Self { ca, heartbeat }
     }
