@@ -153,6 +153,8 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     pub fn new(now: Instant, config: Config<TAGS>) -> Result<Self, ConfigError> {
         config.check()?;
         let timers = config.timers;
+        // One period to hear of a coordinator before thinking of becoming one.
+        let next_election = now.saturating_add(timers.heartbeat());
         Ok(Self {
             id: config.id,
             epoch: config.epoch,
@@ -166,10 +168,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             timers,
             forget: config.forget,
             now,
-            promised: None,
+            promised: Some(next_election),
             late_turns: 0,
-            // One period to hear of a coordinator before thinking of becoming one.
-            next_election: now.saturating_add(timers.heartbeat()),
+            next_election,
             table: Table::new(),
             cache: LoadCache::new(timers.ttl(), timers.stale()),
             load: LoadReport {

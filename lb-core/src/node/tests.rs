@@ -144,6 +144,13 @@ fn a_quiet_mesh_of_three_costs_0_8_messages_per_node_and_second() {
 }
 
 #[test]
+fn a_node_alone_coordinates_itself() {
+    let mut cluster = Cluster::new(&[1]);
+    cluster.run(secs(6));
+    assert_eq!(cluster.nodes[&1].own_status(), Status::Coordinator);
+}
+
+#[test]
 fn both_legs_of_a_heartbeat_carry_load() {
     let mut cluster = Cluster::new(&[1, 2]);
     cluster.run(secs(6));
