@@ -337,9 +337,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         self.advance(now);
         if self.draining != draining {
             self.draining = draining;
-            for member in self.table.members_mut() {
-                member.pending |= pending::ACK;
-            }
+            self.owe_everyone(pending::ACK);
         }
         self.promise();
     }
@@ -497,10 +495,17 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
 
     fn announce_meta(&mut self) {
         self.meta = self.meta.saturating_add(1);
-        for member in self.table.members_mut() {
-            member.pending |= pending::JOIN;
-        }
+        self.owe_everyone(pending::JOIN);
         self.promise();
+    }
+
+    /// Every peer is to be sent this, unless this node has said its last word.
+    fn owe_everyone(&mut self, what: u8) {
+        if self.phase == Phase::Running {
+            for member in self.table.members_mut() {
+                member.pending |= what;
+            }
+        }
     }
 
     /// A new peer in both tables, displacing somebody if need be.
@@ -522,7 +527,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             self.remove(victim);
         }
         let mut member = Member::new(self.now, id, addr, false);
-        member.pending = pending::JOIN;
+        if self.phase == Phase::Running {
+            member.pending = pending::JOIN;
+        }
         // A phase of its own for every peer, so that a cluster started at once does not beat in step.
         let phase = self
             .rng

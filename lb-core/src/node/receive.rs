@@ -187,9 +187,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             self.epoch = epoch;
             self.taken_over = Some(epoch);
             self.load.version = ReportVersion { epoch, seq: 0 };
-            for member in self.table.members_mut() {
-                member.pending |= pending::JOIN;
-            }
+            self.owe_everyone(pending::JOIN);
         }
     }
 

@@ -326,6 +326,32 @@ fn a_goodbye_is_final_for_its_epoch() {
 }
 
 #[test]
+fn a_goodbye_is_the_last_word() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let mut superseded = cluster.nodes[&2].clone();
+    cluster.start(2, 9, Role::Worker);
+    cluster.run(secs(1));
+    let now = cluster.now;
+    superseded.handle_timeout(now.saturating_add(secs(6)));
+    let mut buffer = [0; wire::MESSAGE_BYTES_MAX];
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let len = superseded.poll_transmit(now, &mut buffer).unwrap().len;
+    one.handle_message(now, id(2), &buffer[..len]).unwrap_err();
+    let len = one.poll_transmit(now, &mut buffer).unwrap().len;
+    superseded.handle_message(now, id(1), &buffer[..len]).unwrap_err();
+    one.leave(now);
+    while one.poll_transmit(now, &mut buffer).is_some() {}
+    for node in [one, &mut superseded] {
+        node.set_draining(now, true);
+        node.set_tags(now, Tags::parse("zone=eu-9").unwrap());
+        node.add_peer(now, id(7), addr(7)).unwrap();
+        assert_eq!(node.poll_transmit(now, &mut buffer), None);
+        assert!(node.has_left());
+    }
+}
+
+#[test]
 fn refuses_other_versions_other_ids_and_garbage_with_counter_and_event() {
     let mut cluster = Cluster::new(&[1, 2]);
     cluster.run(secs(1));
