@@ -126,6 +126,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             self.election.heard(claim);
         }
         let (now, heartbeat) = (self.now, self.timers.heartbeat());
+        // An introduction is not answered with one: where views cannot become the same, that would go on
+        // for ever, as fast as the network allows.
+        let introduced = matches!(message.body, Body::Introduce(_));
         match message.body {
             Body::Heartbeat => self.reply(slot, pending::ACK),
             Body::HeartbeatAck => {}
@@ -157,7 +160,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
                 }
             }
         }
-        if matches!(self.table.get(slot), Some(member) if !member.left) {
+        if !introduced && matches!(self.table.get(slot), Some(member) if !member.left) {
             self.offer_introductions(slot, &header);
         }
         Ok(())

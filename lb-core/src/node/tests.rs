@@ -25,6 +25,8 @@ struct Cluster {
     now: Instant,
     nodes: BTreeMap<u32, TestNode>,
     cut: Vec<u32>,
+    /// Pairs, the lower id first.
+    blocked: Vec<(u32, u32)>,
     sent: u64,
 }
 
@@ -34,6 +36,7 @@ impl Cluster {
             now: Instant::from_secs(1_000),
             nodes: BTreeMap::new(),
             cut: Vec::new(),
+            blocked: Vec::new(),
             sent: 0,
         };
         for &n in ids {
@@ -70,7 +73,8 @@ impl Cluster {
             }
             self.sent += wires.len() as u64;
             for (from, to, bytes) in wires {
-                if self.cut.contains(&from) || self.cut.contains(&to) {
+                let blocked = self.blocked.contains(&(from.min(to), from.max(to)));
+                if blocked || self.cut.contains(&from) || self.cut.contains(&to) {
                     continue;
                 }
                 if let Some(node) = self.nodes.get_mut(&to) {
@@ -148,6 +152,20 @@ fn a_node_alone_coordinates_itself() {
     let mut cluster = Cluster::new(&[1]);
     cluster.run(secs(6));
     assert_eq!(cluster.nodes[&1].own_status(), Status::Coordinator);
+}
+
+/// 4 reaches 2 and 3 but not 1, so the views never become the same.
+#[test]
+fn a_partial_partition_does_not_multiply_messages() {
+    let mut cluster = Cluster::new(&[1, 2, 3, 4]);
+    cluster.run(secs(60));
+    cluster.blocked.push((1, 4));
+    cluster.run(secs(120));
+    assert_eq!(cluster.status(1, 4), Status::Failed);
+    let before = cluster.sent;
+    cluster.run(secs(1_000));
+    let rate = (cluster.sent - before) as f64 / 4.0 / 1_000.0;
+    assert!(rate <= 2.0 * 1.2, "{rate}");
 }
 
 #[test]
