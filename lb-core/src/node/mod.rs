@@ -17,8 +17,8 @@
 //!
 //! Time never goes back: an earlier `now` than seen before is taken as the latest seen. When an input comes
 //! later than the promised deadline, the *node* was asleep: its peers are forgiven that time, and nobody is
-//! accused in that turn. That holds for [`LATE_TURNS_MAX`] late turns in a row, so that a driver that is
-//! always late still detects failures.
+//! accused in that turn. That holds for [`LATE_TURNS_MAX`] late turns with no punctual period in between, so
+//! that a driver that is always late still detects failures. A pick is an input in this sense.
 //!
 //! Transmission may lose, duplicate and reorder; a `reliable` transmit is only a wish. Every input costs
 //! O(peers) at most.
@@ -48,7 +48,7 @@ pub use event::{Counters, Event, Refusal};
 pub use select::{PickError, Request, Ticket};
 pub use transmit::Transmit;
 
-/// How many inputs in a row may come late before lateness is no longer forgiven.
+/// How many inputs may come late, with no punctual period in between, before lateness is no longer forgiven.
 pub const LATE_TURNS_MAX: u8 = 16;
 
 /// A participant. `PEERS` other nodes at most (up to [`crate::member::PEERS_MAX`]), `TAGS` bytes of tags for
@@ -102,7 +102,10 @@ pub struct Node<const PEERS: usize, const TAGS: usize> {
     forget: Duration,
     now: Instant,
     promised: Option<Instant>,
+    /// When the last promise was made: what the node believed then, it may have told.
+    promised_at: Instant,
     late_turns: u8,
+    late_at: Instant,
     next_election: Instant,
     table: Table<PEERS, TAGS>,
     /// Slot for slot parallel to `table`.
@@ -169,7 +172,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             forget: config.forget,
             now,
             promised: Some(next_election),
+            promised_at: now,
             late_turns: 0,
+            late_at: now,
             next_election,
             table: Table::new(),
             cache: LoadCache::new(timers.ttl(), timers.stale()),
@@ -347,7 +352,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         self.advance(now);
         if self.phase == Phase::Running {
             self.phase = Phase::Leaving;
-            let timers = self.timers;
+            let (now, timers) = (self.now, self.timers);
             for member in self.table.members_mut() {
                 let there = matches!(member.liveness(now, &timers), Liveness::Alive | Liveness::Suspect);
                 member.pending = if there { pending::LEAVE } else { 0 };
@@ -381,27 +386,34 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         let late = self.now.since(promised);
         // A quarter of a period is ordinary scheduling noise.
         if late.saturating_mul(4) <= self.timers.heartbeat() {
-            self.late_turns = 0;
+            // What follows a late input at once is no proof of punctuality.
+            if self.now.since(self.late_at) > self.timers.heartbeat() {
+                self.late_turns = 0;
+            }
             return;
         }
         debug!("late by {} us: peers are forgiven that time", late.as_micros());
         self.counters.late = self.counters.late.saturating_add(1);
         self.late_turns = self.late_turns.saturating_add(1);
         self.promised = Some(self.now);
+        self.late_at = self.now;
         if self.late_turns > LATE_TURNS_MAX {
             return;
         }
         let timers = self.timers;
+        // And the noise on top: whose time was up just then is not accused before what waits is handled.
+        let pause = late.saturating_add(Duration::from_micros(timers.heartbeat().as_micros() >> 2));
         for member in self.table.members_mut() {
             // Only whoever was not given up before: the dead do not rise because we slept.
-            if member.detector.verdict(promised, &timers) < Verdict::Failed {
-                member.detector.forgive(late);
+            if member.detector.verdict(self.promised_at, &timers) < Verdict::Failed {
+                member.detector.forgive(pause);
             }
         }
     }
 
     /// Works out the next deadline; every `handle_*` ends with it.
     fn promise(&mut self) {
+        self.promised_at = self.now;
         if self.phase != Phase::Running {
             self.promised = None;
             return;

@@ -69,7 +69,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         let timers = self.timers;
         if let Some(slot) = self.table.slot_of(id)
             && let Some(member) = self.table.get_mut(slot)
-            && member.liveness(now, &timers) == Liveness::Alive
+            && member.liveness(self.now, &timers) == Liveness::Alive
         {
             member.detector.doubt();
             member.next_heartbeat = self.now;

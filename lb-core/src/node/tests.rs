@@ -439,6 +439,41 @@ fn a_node_that_slept_accuses_nobody_and_is_accused_by_none_that_slept() {
     );
 }
 
+/// A sleep that begins just before a peer's time is up does not accuse it either.
+#[test]
+fn nobody_is_accused_in_a_late_turn_even_at_the_deadline() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    cluster.nodes.remove(&2);
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let failed_at = one
+        .peer(id(2))
+        .and_then(|two| two.member.last_heard())
+        .unwrap()
+        .saturating_add(Duration::from_micros(20_000_001));
+    while one.next_deadline() != Some(failed_at) {
+        let due = one.next_deadline().unwrap();
+        one.handle_timeout(due);
+    }
+    one.handle_timeout(failed_at.saturating_add(secs(60)));
+    assert_eq!(one.counters().late, 1);
+    assert_eq!(one.peer(id(2)).unwrap().axes.liveness, Liveness::Suspect);
+}
+
+#[test]
+fn a_pick_after_a_sleep_finds_the_peers_as_they_were() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let now = cluster.now.saturating_add(secs(60));
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let everything = Filter::everything();
+    let ticket = one.pick(now, &Request::new(&everything), &mut Corrected::default());
+    assert_eq!(ticket.as_ref().map(Ticket::id), Ok(id(2)));
+    one.handle_timeout(now);
+    assert_eq!(one.counters().late, 1, "one sleep, counted once");
+    assert_ne!(one.peer(id(2)).unwrap().axes.liveness, Liveness::Failed);
+}
+
 #[test]
 fn a_driver_that_is_always_late_still_detects_failures() {
     let mut cluster = Cluster::new(&[1, 2]);
@@ -450,6 +485,8 @@ fn a_driver_that_is_always_late_still_detects_failures() {
     while one.peer(id(2)).unwrap().axes.liveness != Liveness::Failed {
         now = one.next_deadline().unwrap().saturating_add(secs(2));
         one.handle_timeout(now);
+        // What waited behind the timer is handled at the same moment, and is on time.
+        one.handle_request(now, id(7));
         turns += 1;
         assert!(turns < 40);
     }
