@@ -40,7 +40,7 @@ pub struct Member<const B: usize> {
     pub(crate) detector: Detector,
     pub(crate) admission: Admission,
     pub(crate) left: bool,
-    /// A message came from this life after somebody had confirmed its epoch.
+    /// A message came from this life after somebody had confirmed its epoch. Until then we confirm it.
     pub(crate) established: bool,
     /// Configured, not hearsay: never forgotten.
     pub(crate) pinned: bool,
@@ -125,6 +125,12 @@ impl<const B: usize> Member<B> {
             Verdict::Suspect => Liveness::Suspect,
             Verdict::Failed => Liveness::Failed,
         }
+    }
+
+    /// Whether the life we know left or fell silent; that we slept meanwhile does not excuse it here.
+    pub(crate) fn is_over(&self, now: Instant, timers: &Timers) -> bool {
+        let silent = |heard| now.since(heard) > timers.stale();
+        self.left || self.detector.last_heard().is_none_or(silent)
     }
 
     /// A higher epoch: everything said of the former life is void.

@@ -97,6 +97,9 @@ pub struct Node<const PEERS: usize, const TAGS: usize> {
     draining: bool,
     /// Nobody has confirmed this epoch yet.
     starting: bool,
+    /// Until then a higher epoch of ours is a former life that somebody had not known; later, a rival. Long
+    /// enough for a peer that sleeps and then hears the last words of that life.
+    settled: Instant,
     phase: Phase,
     timers: Timers,
     forget: Duration,
@@ -167,6 +170,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             meta: 1,
             draining: false,
             starting: true,
+            settled: now.saturating_add(timers.failed().saturating_mul(3)),
             phase: Phase::Running,
             timers,
             forget: config.forget,
@@ -397,6 +401,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         self.late_turns = self.late_turns.saturating_add(1);
         self.promised = Some(self.now);
         self.late_at = self.now;
+        self.settled = self.settled.saturating_add(late);
         if self.late_turns > LATE_TURNS_MAX {
             return;
         }
@@ -585,14 +590,15 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         })
     }
 
-    /// Digest of the workers this node counts as there, itself included.
+    /// Digest of the workers this node hears, itself included. Hearsay and the silent do not count: no
+    /// introduction could make the views of two nodes agree on them.
     fn view_digest(&self) -> u32 {
         let own = (self.role == Role::Worker).then_some(self.id);
         let peers = self.table.members().iter().filter(|member| {
             member.role == Role::Worker
-                && !matches!(
+                && matches!(
                     member.liveness(self.now, &self.timers),
-                    Liveness::Failed | Liveness::Left
+                    Liveness::Alive | Liveness::Suspect
                 )
         });
         wire::view_digest(peers.map(|member| member.id).chain(own))

@@ -134,7 +134,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             Body::HeartbeatAck => {}
             Body::Join { addr, .. } => {
                 if let Some(member) = self.table.get_mut(slot)
-                    && header.meta >= member.meta
+                    && (header.meta >= member.meta || header.flags.has(Flags::STARTING))
                 {
                     if member.meta == 0 {
                         member.next_heartbeat = member.next_heartbeat.min(now.saturating_add(heartbeat));
@@ -167,27 +167,33 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     }
 
     /// What the sender knows of our own epoch: confirmation, or that it is taken.
+    ///
+    /// That the sender knows our epoch is not enough: it may know it from a former life. And a higher one is
+    /// not yet another process: it may be a former life that those who confirmed us had not known.
     fn learn_own_epoch(&mut self, header: &Header) {
-        let taken = header.flags.has(Flags::EPOCH_TAKEN) && header.known_epoch == self.epoch;
-        if header.known_epoch < self.epoch || (header.known_epoch == self.epoch && !taken) {
-            self.starting &= header.known_epoch != self.epoch;
+        let (known, flags) = (header.known_epoch, header.flags);
+        let (taken, over) = (flags.has(Flags::EPOCH_TAKEN), flags.has(Flags::EPOCH_OVER));
+        if known < self.epoch {
             return;
         }
-        if !self.starting {
-            if header.known_epoch > self.epoch {
-                warning!("superseded by another process with this id");
-                self.phase = Phase::Superseded;
-                self.superseded = Some(header.known_epoch);
-                for member in self.table.members_mut() {
-                    member.pending = 0;
-                }
+        if known == self.epoch && !(taken && (over || self.starting)) {
+            self.starting &= !flags.has(Flags::CONFIRMS);
+            return;
+        }
+        if !(self.starting || over || self.now < self.settled) {
+            warning!("superseded by another process with this id");
+            self.phase = Phase::Superseded;
+            self.superseded = Some(known);
+            for member in self.table.members_mut() {
+                member.pending = 0;
             }
             return;
         }
         // At the end of epochs there is nothing higher to take: stay, and be refused.
-        if let Some(epoch) = header.known_epoch.checked_add(1) {
+        if let Some(epoch) = known.checked_add(1) {
             debug!("epoch {} was taken, now {}", self.epoch, epoch);
             self.epoch = epoch;
+            self.starting = true;
             self.taken_over = Some(epoch);
             self.load.version = ReportVersion { epoch, seq: 0 };
             self.owe_everyone(pending::JOIN);
@@ -200,28 +206,27 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             return Err(Refusal::TableFull);
         };
         let known = member.epoch;
+        let old = Refusal::OldEpoch {
+            epoch: header.epoch,
+            known,
+        };
         if header.epoch < known {
             member.pending |= pending::ACK;
-            return Err(Refusal::OldEpoch {
-                epoch: header.epoch,
-                known,
-            });
+            return Err(old);
         }
         if header.epoch == known {
             // A node that still looks for confirmation cannot be the one that had it already.
-            let another_life = header.flags.has(Flags::STARTING) && (member.established || member.left);
-            if another_life {
+            let starting = header.flags.has(Flags::STARTING);
+            if starting && (member.established || member.left) {
                 member.pending |= pending::ACK | pending::EPOCH_TAKEN;
-                return Err(Refusal::OldEpoch {
-                    epoch: header.epoch,
-                    known,
-                });
+                return Err(old);
             }
-            return if member.left {
-                Err(Refusal::HasLeft)
-            } else {
-                Ok(())
-            };
+            if member.left {
+                // Late words of the life that left, or a life that those who confirmed it took for new.
+                member.pending |= pending::ACK | pending::EPOCH_TAKEN;
+                return Err(Refusal::HasLeft);
+            }
+            return Ok(());
         }
         member.begin_life(header.epoch);
         self.cache.clear_report(slot);

@@ -285,10 +285,75 @@ fn a_restart_with_a_used_epoch_takes_a_higher_one() {
     }
 }
 
+/// What 1 says to the former life of 2 is no confirmation of the new one.
+#[test]
+fn a_heartbeat_to_the_former_life_does_not_confirm_the_epoch() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let now = cluster.now.saturating_add(secs(5));
+    let mut buffer = [0; wire::MESSAGE_BYTES_MAX];
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    one.handle_timeout(now);
+    let len = one.poll_transmit(now, &mut buffer).unwrap().len;
+    cluster.now = now;
+    cluster.start(2, 1, Role::Worker);
+    let two = cluster.nodes.get_mut(&2).unwrap();
+    two.handle_message(now, id(1), &buffer[..len]).unwrap();
+    cluster.run(secs(6));
+    assert_eq!(cluster.nodes[&2].epoch(), 2, "the epoch was taken");
+    assert_eq!(cluster.nodes[&1].peer(id(2)).unwrap().member.epoch(), 2);
+}
+
+/// 3 does not know that 2 had a higher epoch, and confirms the lower one before 1 can object.
+#[test]
+fn an_epoch_confirmed_by_a_stranger_is_given_up_when_a_higher_one_was_used() {
+    for lived in [10, 300] {
+        let mut cluster = Cluster::new(&[1]);
+        cluster.start(2, 5, Role::Worker);
+        cluster.run(secs(lived));
+        cluster.blocked.push((1, 2));
+        cluster.start(3, 1, Role::Worker);
+        cluster.start(2, 3, Role::Worker);
+        cluster.run(secs(lived));
+        assert_eq!(cluster.nodes[&2].epoch(), 3);
+        cluster.blocked.clear();
+        cluster.run(secs(60));
+        assert_eq!(cluster.nodes[&2].epoch(), 6, "no rival, it was itself");
+        for at in [1, 3] {
+            assert_eq!(cluster.nodes[&at].peer(id(2)).unwrap().member.epoch(), 6);
+        }
+    }
+}
+
+/// 1 heard the goodbye of 2, 3 did not know 2 at all and confirms the same epoch again.
+#[test]
+fn a_new_life_in_an_epoch_that_left_takes_a_higher_one() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(100));
+    let now = cluster.now;
+    cluster.nodes.get_mut(&2).unwrap().leave(now);
+    cluster.deliver();
+    cluster.blocked.push((1, 2));
+    cluster.start(3, 1, Role::Worker);
+    cluster.start(2, 1, Role::Worker);
+    cluster.run(secs(100));
+    assert_eq!(
+        (cluster.nodes[&2].epoch(), cluster.status(1, 2)),
+        (1, Status::Left)
+    );
+    cluster.blocked.clear();
+    cluster.run(secs(60));
+    assert_eq!(cluster.nodes[&2].epoch(), 2);
+    assert_eq!(
+        cluster.nodes[&1].peer(id(2)).unwrap().axes.liveness,
+        Liveness::Alive
+    );
+}
+
 #[test]
 fn the_former_of_two_processes_with_one_id_falls_silent() {
     let mut cluster = Cluster::new(&[1, 2]);
-    cluster.run(secs(6));
+    cluster.run(secs(61));
     let mut former = cluster.nodes[&2].clone();
     cluster.start(2, 9, Role::Worker);
     cluster.run(secs(1));
@@ -346,7 +411,7 @@ fn a_goodbye_is_final_for_its_epoch() {
 #[test]
 fn a_goodbye_is_the_last_word() {
     let mut cluster = Cluster::new(&[1, 2]);
-    cluster.run(secs(6));
+    cluster.run(secs(61));
     let mut superseded = cluster.nodes[&2].clone();
     cluster.start(2, 9, Role::Worker);
     cluster.run(secs(1));
