@@ -144,13 +144,19 @@ impl<const B: usize> Member<B> {
         self.established = false;
     }
 
-    /// How long until the next heartbeat: the failed and the long unheard of are tried eight times less
+    /// Whether it gets heartbeats: workers do. One that left does when it is configured: it may come back
+    /// and know nobody, and others may know nobody but it.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.role == Role::Worker && (!self.left || self.pinned)
+    }
+
+    /// How long until the next heartbeat: the gone and the long unheard of are tried eight times less
     /// often, so that a healed partition is found and a dead address costs little.
     pub(crate) fn heartbeat_interval(&self, now: Instant, timers: &Timers) -> Duration {
         let slow = match self.liveness(now, timers) {
             Liveness::Unheard => now.since(self.since) > timers.failed(),
-            Liveness::Failed => true,
-            Liveness::Alive | Liveness::Suspect | Liveness::Left => false,
+            Liveness::Failed | Liveness::Left => true,
+            Liveness::Alive | Liveness::Suspect => false,
         };
         if slow {
             timers.heartbeat().saturating_mul(8)

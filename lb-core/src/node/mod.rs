@@ -425,7 +425,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         }
         let mut earliest = self.next_election;
         for member in self.table.members() {
-            if !member.left && member.role == Role::Worker {
+            if member.is_probed() {
                 earliest = earliest.min(member.next_heartbeat);
             }
             if let Some(deadline) = member.detector.deadline(self.now, &self.timers) {
@@ -438,7 +438,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     fn schedule_heartbeats(&mut self) {
         let (now, timers) = (self.now, self.timers);
         for member in self.table.members_mut() {
-            if member.left || member.role == Role::Observer || now < member.next_heartbeat {
+            if !member.is_probed() || now < member.next_heartbeat {
                 continue;
             }
             member.pending |= if member.epoch == 0 {

@@ -435,6 +435,22 @@ fn a_goodbye_is_the_last_word() {
 }
 
 #[test]
+fn a_configured_peer_that_left_is_found_when_it_comes_back_knowing_nobody() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let now = cluster.now;
+    cluster.nodes.get_mut(&1).unwrap().leave(now);
+    cluster.deliver();
+    let config = Config::new(id(1), 2, Role::Worker).addr(addr(1));
+    cluster.nodes.insert(1, Node::new(now, config).unwrap());
+    cluster.run(secs(41));
+    assert_eq!(
+        cluster.nodes[&2].peer(id(1)).unwrap().axes.liveness,
+        Liveness::Alive
+    );
+}
+
+#[test]
 fn refuses_other_versions_other_ids_and_garbage_with_counter_and_event() {
     let mut cluster = Cluster::new(&[1, 2]);
     cluster.run(secs(1));
