@@ -287,11 +287,14 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         };
         let (now, timers) = (self.now, self.timers);
         if let Some(member) = self.table.get_mut(slot) {
-            let gone = matches!(
-                member.liveness(now, &timers),
-                Liveness::Unheard | Liveness::Failed
-            );
-            if gone && contact.addr != Addr::NONE && member.addr != contact.addr {
+            let (moved, liveness) = (member.addr != contact.addr, member.liveness(now, &timers));
+            let worth_a_try = match liveness {
+                // Whoever is heard after a goodbye is back: nobody else would try it.
+                Liveness::Left => true,
+                Liveness::Unheard | Liveness::Failed => moved,
+                Liveness::Alive | Liveness::Suspect => false,
+            };
+            if worth_a_try && contact.addr != Addr::NONE {
                 member.addr = contact.addr;
                 member.pending |= pending::JOIN;
             }
