@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lb_tokio::identity::{ClusterCa, ClusterName};
+use lb_tokio::identity::{ClusterCa, ClusterName, NodeIdentity};
 use lb_tokio::{
     Cluster, ClusterBuilder, ClusterClient, ClusterClientConfig, LoadBalancingStrategy, NodeId, Server,
     Timers, WorkerRegistry,
@@ -35,12 +35,14 @@ impl World {
         Self { ca, heartbeat }
     }
 
-    pub(crate) fn node(&self, id: u32) -> ClusterBuilder {
-        let identity = self
-            .ca
+    pub(crate) fn identity(&self, id: u32) -> NodeIdentity {
+        self.ca
             .issue(NodeId::new(id), Duration::from_secs(3_600))
-            .unwrap();
-        Cluster::builder(identity).timers(Timers::scaled(self.heartbeat.into()).unwrap())
+            .unwrap()
+    }
+
+    pub(crate) fn node(&self, id: u32) -> ClusterBuilder {
+        Cluster::builder(self.identity(id)).timers(Timers::scaled(self.heartbeat.into()).unwrap())
     }
 
     pub(crate) async fn worker(&self, id: u32, seeds: &[SocketAddr], server: Server) -> Cluster {
