@@ -33,6 +33,8 @@ pub(crate) mod code {
     pub(crate) const REPLACED: VarInt = VarInt::from_u32(5);
     /// The peer did not answer any more.
     pub(crate) const SILENT: VarInt = VarInt::from_u32(6);
+    /// The node stops without having left.
+    pub(crate) const ABORTED: VarInt = VarInt::from_u32(8);
     /// The node dialled itself.
     pub(crate) const SELF: VarInt = VarInt::from_u32(7);
 }

@@ -57,10 +57,17 @@ impl Detector {
         }
     }
 
-    /// Something authentic came from the peer itself. Time does not go back: an earlier moment is ignored.
+    /// Something authentic came from the peer itself: it ends doubt. Time does not go back: an earlier moment
+    /// than the last one does not count, and what was forgiven lasts until time has moved past it, so that a
+    /// sound never makes a verdict worse.
     pub fn heard(&mut self, now: Instant) {
-        self.heard = Some(self.heard.map_or(now, |before| before.max(now)));
-        self.forgiven = Duration::ZERO;
+        let before = self.heard.unwrap_or(now);
+        let excused = self
+            .heard
+            .map_or(now, |before| before.saturating_add(self.forgiven));
+        let latest = before.max(now);
+        self.heard = Some(latest);
+        self.forgiven = excused.since(latest);
         self.doubted = false;
     }
 

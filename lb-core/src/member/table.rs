@@ -40,7 +40,7 @@ pub struct Member<const B: usize> {
     pub(crate) detector: Detector,
     pub(crate) admission: Admission,
     pub(crate) left: bool,
-    /// A message came from this life after somebody had confirmed its epoch.
+    /// A message came from this life after somebody had confirmed its epoch. Until then we confirm it.
     pub(crate) established: bool,
     /// Configured, not hearsay: never forgotten.
     pub(crate) pinned: bool,
@@ -133,6 +133,12 @@ impl<const B: usize> Member<B> {
         }
     }
 
+    /// Whether the life we know left or fell silent; that we slept meanwhile does not excuse it here.
+    pub(crate) fn is_over(&self, now: Instant, timers: &Timers) -> bool {
+        let silent = |heard| now.since(heard) > timers.stale();
+        self.left || self.detector.last_heard().is_none_or(silent)
+    }
+
     /// A higher epoch: everything said of the former life is void.
     pub(crate) fn begin_life(&mut self, epoch: u32) {
         self.epoch = epoch;
@@ -144,13 +150,19 @@ impl<const B: usize> Member<B> {
         self.established = false;
     }
 
-    /// How long until the next heartbeat: the failed and the long unheard of are tried eight times less
+    /// Whether it gets heartbeats: workers do. One that left does when it is configured: it may come back
+    /// and know nobody, and others may know nobody but it.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.role == Role::Worker && (!self.left || self.pinned)
+    }
+
+    /// How long until the next heartbeat: the gone and the long unheard of are tried eight times less
     /// often, so that a healed partition is found and a dead address costs little.
     pub(crate) fn heartbeat_interval(&self, now: Instant, timers: &Timers) -> Duration {
         let slow = match self.liveness(now, timers) {
             Liveness::Unheard => now.since(self.since) > timers.failed(),
-            Liveness::Failed => true,
-            Liveness::Alive | Liveness::Suspect | Liveness::Left => false,
+            Liveness::Failed | Liveness::Left => true,
+            Liveness::Alive | Liveness::Suspect => false,
         };
         if slow {
             timers.heartbeat().saturating_mul(8)

@@ -17,8 +17,8 @@
 //!
 //! Time never goes back: an earlier `now` than seen before is taken as the latest seen. When an input comes
 //! later than the promised deadline, the *node* was asleep: its peers are forgiven that time, and nobody is
-//! accused in that turn. That holds for [`LATE_TURNS_MAX`] late turns in a row, so that a driver that is
-//! always late still detects failures.
+//! accused in that turn. That holds for [`LATE_TURNS_MAX`] late turns with no punctual period in between, so
+//! that a driver that is always late still detects failures. A pick is an input in this sense.
 //!
 //! Transmission may lose, duplicate and reorder; a `reliable` transmit is only a wish. Every input costs
 //! O(peers) at most.
@@ -48,7 +48,7 @@ pub use event::{Counters, Event, Refusal};
 pub use select::{PickError, Request, Ticket};
 pub use transmit::Transmit;
 
-/// How many inputs in a row may come late before lateness is no longer forgiven.
+/// How many inputs may come late, with no punctual period in between, before lateness is no longer forgiven.
 pub const LATE_TURNS_MAX: u8 = 16;
 
 /// A participant. `PEERS` other nodes at most (up to [`crate::member::PEERS_MAX`]), `TAGS` bytes of tags for
@@ -97,12 +97,18 @@ pub struct Node<const PEERS: usize, const TAGS: usize> {
     draining: bool,
     /// Nobody has confirmed this epoch yet.
     starting: bool,
+    /// Until then a higher epoch of ours is a former life that somebody had not known; later, a rival. Long
+    /// enough for a peer that sleeps and then hears the last words of that life.
+    settled: Instant,
     phase: Phase,
     timers: Timers,
     forget: Duration,
     now: Instant,
     promised: Option<Instant>,
+    /// When the last promise was made: what the node believed then, it may have told.
+    promised_at: Instant,
     late_turns: u8,
+    late_at: Instant,
     next_election: Instant,
     table: Table<PEERS, TAGS>,
     /// Slot for slot parallel to `table`.
@@ -153,6 +159,8 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     pub fn new(now: Instant, config: Config<TAGS>) -> Result<Self, ConfigError> {
         config.check()?;
         let timers = config.timers;
+        // One period to hear of a coordinator before thinking of becoming one.
+        let next_election = now.saturating_add(timers.heartbeat());
         Ok(Self {
             id: config.id,
             epoch: config.epoch,
@@ -162,14 +170,16 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             meta: 1,
             draining: false,
             starting: true,
+            settled: now.saturating_add(timers.failed().saturating_mul(3)),
             phase: Phase::Running,
             timers,
             forget: config.forget,
             now,
-            promised: None,
+            promised: Some(next_election),
+            promised_at: now,
             late_turns: 0,
-            // One period to hear of a coordinator before thinking of becoming one.
-            next_election: now.saturating_add(timers.heartbeat()),
+            late_at: now,
+            next_election,
             table: Table::new(),
             cache: LoadCache::new(timers.ttl(), timers.stale()),
             load: LoadReport {
@@ -336,9 +346,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         self.advance(now);
         if self.draining != draining {
             self.draining = draining;
-            for member in self.table.members_mut() {
-                member.pending |= pending::ACK;
-            }
+            self.owe_everyone(pending::ACK);
         }
         self.promise();
     }
@@ -348,7 +356,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         self.advance(now);
         if self.phase == Phase::Running {
             self.phase = Phase::Leaving;
-            let timers = self.timers;
+            let (now, timers) = (self.now, self.timers);
             for member in self.table.members_mut() {
                 let there = matches!(member.liveness(now, &timers), Liveness::Alive | Liveness::Suspect);
                 member.pending = if there { pending::LEAVE } else { 0 };
@@ -382,34 +390,42 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         let late = self.now.since(promised);
         // A quarter of a period is ordinary scheduling noise.
         if late.saturating_mul(4) <= self.timers.heartbeat() {
-            self.late_turns = 0;
+            // What follows a late input at once is no proof of punctuality.
+            if self.now.since(self.late_at) > self.timers.heartbeat() {
+                self.late_turns = 0;
+            }
             return;
         }
         debug!("late by {} us: peers are forgiven that time", late.as_micros());
         self.counters.late = self.counters.late.saturating_add(1);
         self.late_turns = self.late_turns.saturating_add(1);
         self.promised = Some(self.now);
+        self.late_at = self.now;
+        self.settled = self.settled.saturating_add(late);
         if self.late_turns > LATE_TURNS_MAX {
             return;
         }
         let timers = self.timers;
+        // And the noise on top: whose time was up just then is not accused before what waits is handled.
+        let pause = late.saturating_add(Duration::from_micros(timers.heartbeat().as_micros() >> 2));
         for member in self.table.members_mut() {
             // Only whoever was not given up before: the dead do not rise because we slept.
-            if member.detector.verdict(promised, &timers) < Verdict::Failed {
-                member.detector.forgive(late);
+            if member.detector.verdict(self.promised_at, &timers) < Verdict::Failed {
+                member.detector.forgive(pause);
             }
         }
     }
 
     /// Works out the next deadline; every `handle_*` ends with it.
     fn promise(&mut self) {
+        self.promised_at = self.now;
         if self.phase != Phase::Running {
             self.promised = None;
             return;
         }
         let mut earliest = self.next_election;
         for member in self.table.members() {
-            if !member.left && member.role == Role::Worker {
+            if member.is_probed() {
                 earliest = earliest.min(member.next_heartbeat);
             }
             if let Some(deadline) = member.detector.deadline(self.now, &self.timers) {
@@ -422,7 +438,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     fn schedule_heartbeats(&mut self) {
         let (now, timers) = (self.now, self.timers);
         for member in self.table.members_mut() {
-            if member.left || member.role == Role::Observer || now < member.next_heartbeat {
+            if !member.is_probed() || now < member.next_heartbeat {
                 continue;
             }
             member.pending |= if member.epoch == 0 {
@@ -496,10 +512,17 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
 
     fn announce_meta(&mut self) {
         self.meta = self.meta.saturating_add(1);
-        for member in self.table.members_mut() {
-            member.pending |= pending::JOIN;
-        }
+        self.owe_everyone(pending::JOIN);
         self.promise();
+    }
+
+    /// Every peer is to be sent this, unless this node has said its last word.
+    fn owe_everyone(&mut self, what: u8) {
+        if self.phase == Phase::Running {
+            for member in self.table.members_mut() {
+                member.pending |= what;
+            }
+        }
     }
 
     /// A new peer in both tables, displacing somebody if need be.
@@ -521,7 +544,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             self.remove(victim);
         }
         let mut member = Member::new(self.now, id, addr, false);
-        member.pending = pending::JOIN;
+        if self.phase == Phase::Running {
+            member.pending = pending::JOIN;
+        }
         // A phase of its own for every peer, so that a cluster started at once does not beat in step.
         let phase = self
             .rng
@@ -565,14 +590,15 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         })
     }
 
-    /// Digest of the workers this node counts as there, itself included.
+    /// Digest of the workers this node hears, itself included. Hearsay and the silent do not count: no
+    /// introduction could make the views of two nodes agree on them.
     fn view_digest(&self) -> u32 {
         let own = (self.role == Role::Worker).then_some(self.id);
         let peers = self.table.members().iter().filter(|member| {
             member.role == Role::Worker
-                && !matches!(
+                && matches!(
                     member.liveness(self.now, &self.timers),
-                    Liveness::Failed | Liveness::Left
+                    Liveness::Alive | Liveness::Suspect
                 )
         });
         wire::view_digest(peers.map(|member| member.id).chain(own))

@@ -79,7 +79,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         let timers = self.timers;
         if let Some(slot) = self.table.slot_of(id)
             && let Some(member) = self.table.get_mut(slot)
-            && member.liveness(now, &timers) == Liveness::Alive
+            && member.liveness(self.now, &timers) == Liveness::Alive
         {
             member.detector.doubt();
             member.next_heartbeat = self.now;
@@ -136,12 +136,15 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             self.election.heard(claim);
         }
         let (now, heartbeat) = (self.now, self.timers.heartbeat());
+        // An introduction is not answered with one: where views cannot become the same, that would go on
+        // for ever, as fast as the network allows.
+        let introduced = matches!(message.body, Body::Introduce(_));
         match message.body {
             Body::Heartbeat => self.reply(slot, pending::ACK),
             Body::HeartbeatAck => {}
             Body::Join { addr, .. } => {
                 if let Some(member) = self.table.get_mut(slot)
-                    && header.meta >= member.meta
+                    && (header.meta >= member.meta || header.flags.has(Flags::STARTING))
                 {
                     if member.meta == 0 {
                         member.next_heartbeat = member.next_heartbeat.min(now.saturating_add(heartbeat));
@@ -167,39 +170,52 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
                 }
             }
         }
-        if matches!(self.table.get(slot), Some(member) if !member.left) {
+        if !introduced && matches!(self.table.get(slot), Some(member) if !member.left) {
             self.offer_introductions(slot, &header);
         }
         Ok(())
     }
 
     /// What the sender knows of our own epoch: confirmation, or that it is taken.
+    ///
+    /// That the sender knows our epoch is not enough: it may know it from a former life. And a higher one is
+    /// not yet another process: it may be a former life that those who confirmed us had not known.
     fn learn_own_epoch(&mut self, header: &Header) {
-        let taken = header.flags.has(Flags::EPOCH_TAKEN) && header.known_epoch == self.epoch;
-        if header.known_epoch < self.epoch || (header.known_epoch == self.epoch && !taken) {
-            self.starting &= header.known_epoch != self.epoch;
+        let (known, flags) = (header.known_epoch, header.flags);
+        let (taken, over) = (flags.has(Flags::EPOCH_TAKEN), flags.has(Flags::EPOCH_OVER));
+        if known < self.epoch {
             return;
         }
-        if !self.starting {
-            if header.known_epoch > self.epoch {
-                warning!("superseded by another process with this id");
-                self.phase = Phase::Superseded;
-                self.superseded = Some(header.known_epoch);
+        if known == self.epoch && !(taken && (over || self.starting)) {
+            if self.starting && flags.has(Flags::CONFIRMS) {
+                self.starting = false;
+                // From now on all peers can tell this life from one that starts with the same epoch.
+                let (now, timers) = (self.now, self.timers);
                 for member in self.table.members_mut() {
-                    member.pending = 0;
+                    if member.liveness(now, &timers) == Liveness::Alive || member.id == header.from {
+                        member.pending |= pending::ACK;
+                    }
                 }
             }
             return;
         }
+        if !(self.starting || over || self.now < self.settled) {
+            warning!("superseded by another process with this id");
+            self.phase = Phase::Superseded;
+            self.superseded = Some(known);
+            for member in self.table.members_mut() {
+                member.pending = 0;
+            }
+            return;
+        }
         // At the end of epochs there is nothing higher to take: stay, and be refused.
-        if let Some(epoch) = header.known_epoch.checked_add(1) {
+        if let Some(epoch) = known.checked_add(1) {
             debug!("epoch {} was taken, now {}", self.epoch, epoch);
             self.epoch = epoch;
+            self.starting = true;
             self.taken_over = Some(epoch);
             self.load.version = ReportVersion { epoch, seq: 0 };
-            for member in self.table.members_mut() {
-                member.pending |= pending::JOIN;
-            }
+            self.owe_everyone(pending::JOIN);
         }
     }
 
@@ -209,28 +225,27 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             return Err(Refusal::TableFull);
         };
         let known = member.epoch;
+        let old = Refusal::OldEpoch {
+            epoch: header.epoch,
+            known,
+        };
         if header.epoch < known {
             member.pending |= pending::ACK;
-            return Err(Refusal::OldEpoch {
-                epoch: header.epoch,
-                known,
-            });
+            return Err(old);
         }
         if header.epoch == known {
             // A node that still looks for confirmation cannot be the one that had it already.
-            let another_life = header.flags.has(Flags::STARTING) && (member.established || member.left);
-            if another_life {
+            let starting = header.flags.has(Flags::STARTING);
+            if starting && (member.established || member.left) {
                 member.pending |= pending::ACK | pending::EPOCH_TAKEN;
-                return Err(Refusal::OldEpoch {
-                    epoch: header.epoch,
-                    known,
-                });
+                return Err(old);
             }
-            return if member.left {
-                Err(Refusal::HasLeft)
-            } else {
-                Ok(())
-            };
+            if member.left {
+                // Late words of the life that left, or a life that those who confirmed it took for new.
+                member.pending |= pending::ACK | pending::EPOCH_TAKEN;
+                return Err(Refusal::HasLeft);
+            }
+            return Ok(());
         }
         member.begin_life(header.epoch);
         self.cache.clear_report(slot);
@@ -291,11 +306,14 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         };
         let (now, timers) = (self.now, self.timers);
         if let Some(member) = self.table.get_mut(slot) {
-            let gone = matches!(
-                member.liveness(now, &timers),
-                Liveness::Unheard | Liveness::Failed
-            );
-            if gone && contact.addr != Addr::NONE && member.addr != contact.addr {
+            let (moved, liveness) = (member.addr != contact.addr, member.liveness(now, &timers));
+            let worth_a_try = match liveness {
+                // Whoever is heard after a goodbye is back: nobody else would try it.
+                Liveness::Left => true,
+                Liveness::Unheard | Liveness::Failed => moved,
+                Liveness::Alive | Liveness::Suspect => false,
+            };
+            if worth_a_try && contact.addr != Addr::NONE {
                 member.addr = contact.addr;
                 member.pending |= pending::JOIN;
             }

@@ -150,7 +150,8 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         request: &Request<'_>,
         strategy: &mut S,
     ) -> Result<Ticket, PickError> {
-        self.now = self.now.max(now);
+        // After a sleep of the node its peers are forgiven first: they are as good as they were.
+        self.advance(now);
         let classes = self.classify(request);
         let usable = if classes.alive.is_empty() {
             &classes.suspect

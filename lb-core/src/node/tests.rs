@@ -25,6 +25,8 @@ struct Cluster {
     now: Instant,
     nodes: BTreeMap<u32, TestNode>,
     cut: Vec<u32>,
+    /// Pairs, the lower id first.
+    blocked: Vec<(u32, u32)>,
     sent: u64,
 }
 
@@ -34,6 +36,7 @@ impl Cluster {
             now: Instant::from_secs(1_000),
             nodes: BTreeMap::new(),
             cut: Vec::new(),
+            blocked: Vec::new(),
             sent: 0,
         };
         for &n in ids {
@@ -70,7 +73,8 @@ impl Cluster {
             }
             self.sent += wires.len() as u64;
             for (from, to, bytes) in wires {
-                if self.cut.contains(&from) || self.cut.contains(&to) {
+                let blocked = self.blocked.contains(&(from.min(to), from.max(to)));
+                if blocked || self.cut.contains(&from) || self.cut.contains(&to) {
                     continue;
                 }
                 if let Some(node) = self.nodes.get_mut(&to) {
@@ -141,6 +145,27 @@ fn a_quiet_mesh_of_three_costs_0_8_messages_per_node_and_second() {
     cluster.run(secs(1_000));
     let rate = (cluster.sent - before) as f64 / 3.0 / 1_000.0;
     assert!((0.79..=0.81).contains(&rate), "{rate}");
+}
+
+#[test]
+fn a_node_alone_coordinates_itself() {
+    let mut cluster = Cluster::new(&[1]);
+    cluster.run(secs(6));
+    assert_eq!(cluster.nodes[&1].own_status(), Status::Coordinator);
+}
+
+/// 4 reaches 2 and 3 but not 1, so the views never become the same.
+#[test]
+fn a_partial_partition_does_not_multiply_messages() {
+    let mut cluster = Cluster::new(&[1, 2, 3, 4]);
+    cluster.run(secs(60));
+    cluster.blocked.push((1, 4));
+    cluster.run(secs(120));
+    assert_eq!(cluster.status(1, 4), Status::Failed);
+    let before = cluster.sent;
+    cluster.run(secs(1_000));
+    let rate = (cluster.sent - before) as f64 / 4.0 / 1_000.0;
+    assert!(rate <= 2.0 * 1.2, "{rate}");
 }
 
 #[test]
@@ -260,10 +285,75 @@ fn a_restart_with_a_used_epoch_takes_a_higher_one() {
     }
 }
 
+/// What 1 says to the former life of 2 is no confirmation of the new one.
+#[test]
+fn a_heartbeat_to_the_former_life_does_not_confirm_the_epoch() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let now = cluster.now.saturating_add(secs(5));
+    let mut buffer = [0; wire::MESSAGE_BYTES_MAX];
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    one.handle_timeout(now);
+    let len = one.poll_transmit(now, &mut buffer).unwrap().len;
+    cluster.now = now;
+    cluster.start(2, 1, Role::Worker);
+    let two = cluster.nodes.get_mut(&2).unwrap();
+    two.handle_message(now, id(1), &buffer[..len]).unwrap();
+    cluster.run(secs(6));
+    assert_eq!(cluster.nodes[&2].epoch(), 2, "the epoch was taken");
+    assert_eq!(cluster.nodes[&1].peer(id(2)).unwrap().member.epoch(), 2);
+}
+
+/// 3 does not know that 2 had a higher epoch, and confirms the lower one before 1 can object.
+#[test]
+fn an_epoch_confirmed_by_a_stranger_is_given_up_when_a_higher_one_was_used() {
+    for lived in [10, 300] {
+        let mut cluster = Cluster::new(&[1]);
+        cluster.start(2, 5, Role::Worker);
+        cluster.run(secs(lived));
+        cluster.blocked.push((1, 2));
+        cluster.start(3, 1, Role::Worker);
+        cluster.start(2, 3, Role::Worker);
+        cluster.run(secs(lived));
+        assert_eq!(cluster.nodes[&2].epoch(), 3);
+        cluster.blocked.clear();
+        cluster.run(secs(60));
+        assert_eq!(cluster.nodes[&2].epoch(), 6, "no rival, it was itself");
+        for at in [1, 3] {
+            assert_eq!(cluster.nodes[&at].peer(id(2)).unwrap().member.epoch(), 6);
+        }
+    }
+}
+
+/// 1 heard the goodbye of 2, 3 did not know 2 at all and confirms the same epoch again.
+#[test]
+fn a_new_life_in_an_epoch_that_left_takes_a_higher_one() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(100));
+    let now = cluster.now;
+    cluster.nodes.get_mut(&2).unwrap().leave(now);
+    cluster.deliver();
+    cluster.blocked.push((1, 2));
+    cluster.start(3, 1, Role::Worker);
+    cluster.start(2, 1, Role::Worker);
+    cluster.run(secs(100));
+    assert_eq!(
+        (cluster.nodes[&2].epoch(), cluster.status(1, 2)),
+        (1, Status::Left)
+    );
+    cluster.blocked.clear();
+    cluster.run(secs(60));
+    assert_eq!(cluster.nodes[&2].epoch(), 2);
+    assert_eq!(
+        cluster.nodes[&1].peer(id(2)).unwrap().axes.liveness,
+        Liveness::Alive
+    );
+}
+
 #[test]
 fn the_former_of_two_processes_with_one_id_falls_silent() {
     let mut cluster = Cluster::new(&[1, 2]);
-    cluster.run(secs(6));
+    cluster.run(secs(61));
     let mut former = cluster.nodes[&2].clone();
     cluster.start(2, 9, Role::Worker);
     cluster.run(secs(1));
@@ -314,6 +404,48 @@ fn a_goodbye_is_final_for_its_epoch() {
     cluster.run(secs(1));
     assert_eq!(
         cluster.nodes[&1].peer(id(2)).unwrap().axes.liveness,
+        Liveness::Alive
+    );
+}
+
+#[test]
+fn a_goodbye_is_the_last_word() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(61));
+    let mut superseded = cluster.nodes[&2].clone();
+    cluster.start(2, 9, Role::Worker);
+    cluster.run(secs(1));
+    let now = cluster.now;
+    superseded.handle_timeout(now.saturating_add(secs(6)));
+    let mut buffer = [0; wire::MESSAGE_BYTES_MAX];
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let len = superseded.poll_transmit(now, &mut buffer).unwrap().len;
+    one.handle_message(now, id(2), &buffer[..len]).unwrap_err();
+    let len = one.poll_transmit(now, &mut buffer).unwrap().len;
+    superseded.handle_message(now, id(1), &buffer[..len]).unwrap_err();
+    one.leave(now);
+    while one.poll_transmit(now, &mut buffer).is_some() {}
+    for node in [one, &mut superseded] {
+        node.set_draining(now, true);
+        node.set_tags(now, Tags::parse("zone=eu-9").unwrap());
+        node.add_peer(now, id(7), addr(7)).unwrap();
+        assert_eq!(node.poll_transmit(now, &mut buffer), None);
+        assert!(node.has_left());
+    }
+}
+
+#[test]
+fn a_configured_peer_that_left_is_found_when_it_comes_back_knowing_nobody() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let now = cluster.now;
+    cluster.nodes.get_mut(&1).unwrap().leave(now);
+    cluster.deliver();
+    let config = Config::new(id(1), 2, Role::Worker).addr(addr(1));
+    cluster.nodes.insert(1, Node::new(now, config).unwrap());
+    cluster.run(secs(41));
+    assert_eq!(
+        cluster.nodes[&2].peer(id(1)).unwrap().axes.liveness,
         Liveness::Alive
     );
 }
@@ -388,6 +520,41 @@ fn a_node_that_slept_accuses_nobody_and_is_accused_by_none_that_slept() {
     );
 }
 
+/// A sleep that begins just before a peer's time is up does not accuse it either.
+#[test]
+fn nobody_is_accused_in_a_late_turn_even_at_the_deadline() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    cluster.nodes.remove(&2);
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let failed_at = one
+        .peer(id(2))
+        .and_then(|two| two.member.last_heard())
+        .unwrap()
+        .saturating_add(Duration::from_micros(20_000_001));
+    while one.next_deadline() != Some(failed_at) {
+        let due = one.next_deadline().unwrap();
+        one.handle_timeout(due);
+    }
+    one.handle_timeout(failed_at.saturating_add(secs(60)));
+    assert_eq!(one.counters().late, 1);
+    assert_eq!(one.peer(id(2)).unwrap().axes.liveness, Liveness::Suspect);
+}
+
+#[test]
+fn a_pick_after_a_sleep_finds_the_peers_as_they_were() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(6));
+    let now = cluster.now.saturating_add(secs(60));
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let everything = Filter::everything();
+    let ticket = one.pick(now, &Request::new(&everything), &mut Corrected::default());
+    assert_eq!(ticket.as_ref().map(Ticket::id), Ok(id(2)));
+    one.handle_timeout(now);
+    assert_eq!(one.counters().late, 1, "one sleep, counted once");
+    assert_ne!(one.peer(id(2)).unwrap().axes.liveness, Liveness::Failed);
+}
+
 #[test]
 fn a_driver_that_is_always_late_still_detects_failures() {
     let mut cluster = Cluster::new(&[1, 2]);
@@ -399,6 +566,8 @@ fn a_driver_that_is_always_late_still_detects_failures() {
     while one.peer(id(2)).unwrap().axes.liveness != Liveness::Failed {
         now = one.next_deadline().unwrap().saturating_add(secs(2));
         one.handle_timeout(now);
+        // What waited behind the timer is handled at the same moment, and is on time.
+        one.handle_request(now, id(7));
         turns += 1;
         assert!(turns < 40);
     }

@@ -121,7 +121,12 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             .with(Flags::STARTING, self.starting)
             .with(Flags::WANT_META, to.meta == 0 && self.phase == Phase::Running)
             .with(Flags::FULL, self.table.is_full())
-            .with(Flags::EPOCH_TAKEN, what == pending::EPOCH_TAKEN);
+            .with(Flags::EPOCH_TAKEN, what == pending::EPOCH_TAKEN)
+            .with(
+                Flags::EPOCH_OVER,
+                to.epoch > 0 && to.is_over(self.now, &self.timers),
+            )
+            .with(Flags::CONFIRMS, to.epoch > 0 && !to.established && !to.left);
         Header {
             from: self.id,
             epoch: self.epoch,

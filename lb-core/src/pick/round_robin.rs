@@ -36,10 +36,13 @@ impl RoundRobin {
         Self { next: None }
     }
 
-    /// The first eligible slot from the rotation's position on, without moving it.
-    pub(super) fn position<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> usize {
-        let slots = u32::try_from(pool.slots()).unwrap_or(u32::MAX);
-        *self.next.get_or_insert_with(|| rng.below(slots) as usize)
+    /// Where the rotation stands, without moving it: anywhere until the first slot was picked, so that a pick
+    /// from an empty pool does not fix the start.
+    pub(super) fn position<P: Pool + ?Sized, R: Rng + ?Sized>(&self, pool: &P, rng: &mut R) -> usize {
+        self.next.unwrap_or_else(|| {
+            let slots = u32::try_from(pool.slots()).unwrap_or(u32::MAX);
+            rng.below(slots) as usize
+        })
     }
 
     /// The rotation goes on behind this slot.

@@ -76,8 +76,13 @@ impl Flags {
     pub const WANT_META: Self = Self(1 << 3);
     /// The sender has no room for more peers: do not introduce any.
     pub const FULL: Self = Self(1 << 4);
-    /// The receiver's epoch is taken by another life of it: take a higher one.
+    /// The receiver's epoch is taken by another life of it: take a higher one, if still `STARTING` or
+    /// told that it is over.
     pub const EPOCH_TAKEN: Self = Self(1 << 5);
+    /// The sender heard the receiver in its epoch, as long as it was `STARTING`, and took it for that life.
+    pub const CONFIRMS: Self = Self(1 << 6);
+    /// The life of the receiver with this `known_epoch` left or fell silent, as far as the sender knows.
+    pub const EPOCH_OVER: Self = Self(1 << 7);
 
     /// Whether all bits of `other` are set.
     #[must_use]

@@ -120,6 +120,12 @@ impl Cluster {
         self.shared().status()
     }
 
+    /// How many connections to other nodes are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared().transport().open_connections()
+    }
+
     /// Asks another node for its view of the cluster.
     ///
     /// # Errors

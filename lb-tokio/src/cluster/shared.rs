@@ -6,11 +6,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use lb_core::load::{LoadMeter, LoadReport};
+use lb_core::member::{Liveness, Role};
 use lb_core::node::{Event, Ticket};
 use lb_core::wire::MESSAGE_BYTES_MAX;
 use lb_core::{Instant as CoreInstant, NodeId};
@@ -29,6 +30,9 @@ const CLIENTS_PERIOD: lb_core::Duration = lb_core::Duration::from_millis(250);
 
 /// A shed request is told to come back after this long at least and at most.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// The first pause before a seed is dialled again; it doubles up to a heartbeat.
+const SEED_PAUSE_MIN: Duration = Duration::from_millis(25);
 
 /// What the lock guards.
 pub(crate) struct State {
@@ -73,7 +77,7 @@ impl Shared {
         seeds: Vec<SocketAddr>,
     ) -> Arc<Self> {
         let mut meter = LoadMeter::new(node.epoch(), server.concurrency);
-        if node.role() == lb_core::member::Role::Observer {
+        if node.role() == Role::Observer {
             meter.set_capacity(0);
         }
         let shared = Arc::new(Self {
@@ -98,7 +102,7 @@ impl Shared {
         shared.transport.start(Arc::downgrade(&inbox));
         tokio::spawn(Arc::clone(&shared).keep_time());
         for seed in seeds {
-            tokio::spawn(Arc::clone(&shared).keep_seed(seed));
+            tokio::spawn(keep_seed(Arc::downgrade(&shared), seed));
         }
         shared
     }
@@ -208,38 +212,6 @@ impl Shared {
         }
     }
 
-    /// Finds out who listens at a seed's address, and again when that node is not heard any more: another
-    /// one may have taken the address over.
-    async fn keep_seed(self: Arc<Self>, addr: SocketAddr) {
-        let heartbeat = Duration::from(self.lock().node.timers().heartbeat());
-        let mut known = None;
-        let mut pause = heartbeat / 32;
-        while !self.stopped.load(Ordering::Acquire) {
-            let heard = known.is_some_and(|id| {
-                let state = self.lock();
-                let peer = state.node.peer(id);
-                peer.is_some_and(|peer| peer.axes.liveness == lb_core::member::Liveness::Alive)
-            });
-            if !heard {
-                match self.transport.connect_seed(addr).await {
-                    Ok(id) => {
-                        known = Some(id);
-                        pause = heartbeat;
-                        *lock(&self.seed_error) = None;
-                    }
-                    // A node may list itself among its seeds.
-                    Err(DialError::Itself) => return,
-                    Err(error) => {
-                        tracing::debug!(seed = %addr, %error, "seed not reached");
-                        *lock(&self.seed_error) = Some((addr, error.to_string()));
-                        pause = (pause * 2).clamp(Duration::from_millis(50), heartbeat);
-                    }
-                }
-            }
-            tokio::time::sleep(pause).await;
-        }
-    }
-
     fn report_locked(&self, state: &mut State, now: CoreInstant) -> LoadReport {
         if now.since(state.clients_counted) >= CLIENTS_PERIOD || state.clients_counted == CoreInstant::ZERO {
             state.clients_counted = now;
@@ -288,6 +260,49 @@ impl Shared {
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+}
+
+/// Finds out who listens at a seed's address, and again when that node is not heard any more: another one
+/// may have taken the address over. Does not keep the node alive while it waits.
+async fn keep_seed(node: Weak<Shared>, addr: SocketAddr) {
+    let mut known = None;
+    let mut pause = SEED_PAUSE_MIN;
+    loop {
+        {
+            let Some(shared) = node.upgrade() else { return };
+            if shared.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            let (heartbeat, heard) = {
+                let state = shared.lock();
+                let alive = |id| {
+                    state
+                        .node
+                        .peer(id)
+                        .is_some_and(|it| it.axes.liveness == Liveness::Alive)
+                };
+                let heartbeat = Duration::from(state.node.timers().heartbeat());
+                (heartbeat, known.is_some_and(alive))
+            };
+            pause = (pause * 2).min(heartbeat);
+            if !heard {
+                match shared.transport.connect_seed(addr).await {
+                    Ok(id) => {
+                        known = Some(id);
+                        pause = heartbeat;
+                        *lock(&shared.seed_error) = None;
+                    }
+                    // A node may list itself among its seeds.
+                    Err(DialError::Itself) => return,
+                    Err(error) => {
+                        tracing::debug!(seed = %addr, %error, "seed not reached");
+                        *lock(&shared.seed_error) = Some((addr, error.to_string()));
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -288,9 +288,16 @@ impl Link {
         if stream.write_all(&[0, 0]).await.is_err() {
             return;
         }
-        while let Some(outgoing) = outbox.recv().await {
+        loop {
+            let outgoing = tokio::select! {
+                biased;
+                outgoing = outbox.recv() => outgoing,
+                // The outbox lives as long as the link, which this task keeps alive.
+                _ = self.connection.closed() => return,
+            };
             match outgoing {
-                Outgoing::Message(message) => {
+                None => return,
+                Some(Outgoing::Message(message)) => {
                     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
                     let framed = [&length.to_be_bytes(), &message[..]].concat();
                     if stream.write_all(&framed).await.is_err() {
@@ -298,7 +305,7 @@ impl Link {
                     }
                     traffic.control_framed.fetch_add(1, Ordering::Relaxed);
                 }
-                Outgoing::Flush(done) => {
+                Some(Outgoing::Flush(done)) => {
                     let _ = stream.finish();
                     let _ = stream.stopped().await;
                     let _ = done.send(());

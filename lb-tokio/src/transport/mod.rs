@@ -197,6 +197,11 @@ impl Transport {
             .count()
     }
 
+    /// How many connections are open, in use or about to be closed.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.links().open.len()
+    }
+
     pub(crate) fn traffic(&self) -> TrafficReading {
         let links = self.links();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -237,7 +242,7 @@ impl Transport {
 
     /// Closes at once, without a word.
     pub(crate) fn abort(&self) {
-        self.endpoint.close(code::LEAVING, b"leaving");
+        self.endpoint.close(code::ABORTED, b"stopped");
     }
 
     async fn accept(self: Arc<Self>) {

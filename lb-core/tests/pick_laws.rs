@@ -1,0 +1,232 @@
+//! What every strategy owes its users, over any pool.
+
+use std::collections::HashSet;
+
+use lb_core::load::LoadReport;
+use lb_core::pick::{
+    AnyStrategy, Corrected, LeastConnections, Load, Pool, RoundRobin, SLOTS_MAX, SlotSet, Strategy as _,
+    StrategyKind,
+};
+use lb_core::rng::Sfc32;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+struct Slots {
+    up: SlotSet,
+    loads: Vec<Load>,
+}
+
+impl Pool for Slots {
+    fn slots(&self) -> usize {
+        self.loads.len()
+    }
+    fn word(&self, index: usize) -> u32 {
+        self.up.word(index)
+    }
+    fn load(&self, slot: usize) -> Load {
+        self.loads.get(slot).copied().unwrap_or_default()
+    }
+}
+
+impl Slots {
+    fn eligible(&self) -> Vec<usize> {
+        (0..self.loads.len())
+            .filter(|slot| self.up.word(slot / 32) >> (slot % 32) & 1 == 1)
+            .collect()
+    }
+}
+
+fn narrow() -> impl Strategy<Value = u16> {
+    prop_oneof![4 => 0..50_u16, 1 => Just(u16::MAX), 1 => any::<u16>()]
+}
+
+fn wide() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => 0..50_u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
+}
+
+fn load() -> impl Strategy<Value = Load> {
+    let report =
+        (narrow(), narrow(), narrow(), wide()).prop_map(|(in_flight, capacity, clients, rate_milli)| {
+            LoadReport {
+                in_flight,
+                capacity,
+                clients,
+                rate_milli,
+                ..LoadReport::default()
+            }
+        });
+    (prop::option::weighted(0.8, report), wide(), wide()).prop_map(
+        |(report, own_in_flight, own_at_report)| Load {
+            report,
+            own_in_flight,
+            own_at_report,
+        },
+    )
+}
+
+fn pool() -> impl Strategy<Value = Slots> {
+    let size = prop_oneof![6 => 0..40_usize, 1 => 0..=SLOTS_MAX, 1 => Just(SLOTS_MAX)];
+    (size, 0..=100_u8).prop_flat_map(|(size, share)| {
+        prop::collection::vec((load(), 0..100_u8), size).prop_map(move |slots| {
+            let mut up = SlotSet::new();
+            for (slot, _) in slots.iter().enumerate().filter(|(_, (_, luck))| *luck < share) {
+                up.insert(slot);
+            }
+            Slots {
+                up,
+                loads: slots.into_iter().map(|(load, _)| load).collect(),
+            }
+        })
+    })
+}
+
+/// `(estimate + 1, capacity)` as the documentation has it; counts end at `u32::MAX`, as everything does.
+fn cost(pool: &Slots, slot: usize) -> (i128, i128) {
+    let reports: Vec<LoadReport> = pool
+        .eligible()
+        .into_iter()
+        .filter_map(|slot| pool.loads[slot].report)
+        .collect();
+    let stated: Vec<i128> = reports
+        .iter()
+        .map(|report| i128::from(report.capacity))
+        .filter(|&c| c > 0)
+        .collect();
+    let mean = |values: &[i128]| {
+        values
+            .iter()
+            .sum::<i128>()
+            .checked_div(values.len() as i128)
+            .unwrap_or(0)
+    };
+    let mean_of = |value: fn(&LoadReport) -> i128| mean(&reports.iter().map(value).collect::<Vec<_>>());
+    let mean_capacity = mean(&stated).max(1);
+    let load = pool.loads[slot];
+    let own = i128::from(load.own_in_flight);
+    let (in_flight, capacity, clients, at_report) = match load.report {
+        Some(report) => (
+            i128::from(report.in_flight),
+            if report.capacity == 0 {
+                mean_capacity
+            } else {
+                i128::from(report.capacity)
+            },
+            i128::from(report.clients.max(1)),
+            i128::from(load.own_at_report),
+        ),
+        None => (
+            mean_of(|report| i128::from(report.in_flight)),
+            mean_capacity,
+            mean_of(|report| i128::from(report.clients.max(1))).max(1),
+            0,
+        ),
+    };
+    let estimate = (in_flight + clients * (own - at_report))
+        .max(own)
+        .min(i128::from(u32::MAX));
+    (estimate + 1, capacity)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn only_eligible_slots_and_the_same_seed_the_same_picks(mut pool in pool(), seed in any::<u64>()) {
+        let eligible: HashSet<usize> = pool.eligible().into_iter().collect();
+        for kind in StrategyKind::ALL {
+            let (mut one, mut two) = (AnyStrategy::new(kind), AnyStrategy::new(kind));
+            let (mut rng_one, mut rng_two) = (Sfc32::new(seed), Sfc32::new(seed));
+            for _ in 0..5 {
+                let pick = one.pick(&pool, &mut rng_one);
+                prop_assert_eq!(pick, two.pick(&pool, &mut rng_two), "{}", kind);
+                prop_assert_eq!(pick.is_none(), eligible.is_empty(), "{}", kind);
+                if let Some(slot) = pick {
+                    prop_assert!(eligible.contains(&slot), "{}: {}", kind, slot);
+                    pool.loads[slot].own_in_flight = pool.loads[slot].own_in_flight.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_gives_everybody_the_same(pool in pool(), seed in any::<u64>(), rounds in 1..4_usize) {
+        let eligible = pool.eligible();
+        let (mut strategy, mut rng) = (RoundRobin::new(), Sfc32::new(seed));
+        let mut counts = vec![0; pool.loads.len()];
+        for _ in 0..rounds * eligible.len() {
+            counts[strategy.pick(&pool, &mut rng).unwrap()] += 1;
+        }
+        prop_assert!(eligible.iter().all(|&slot| counts[slot] == rounds));
+    }
+
+    /// Whatever was asked while nobody was there.
+    #[test]
+    fn rotations_of_many_clients_start_at_different_slots(early in 1..4_usize) {
+        for kind in [StrategyKind::RoundRobin, StrategyKind::LeastConnections, StrategyKind::Corrected, StrategyKind::Hybrid] {
+            let mut first = HashSet::new();
+            for seed in 0..64 {
+                let (mut strategy, mut rng) = (AnyStrategy::new(kind), Sfc32::new(seed));
+                let mut pool = Slots { up: SlotSet::new(), loads: Vec::new() };
+                for _ in 0..early {
+                    prop_assert_eq!(strategy.pick(&pool, &mut rng), None);
+                }
+                for slot in 0..4 {
+                    pool.up.insert(slot);
+                    pool.loads.push(Load::default());
+                }
+                first.extend(strategy.pick(&pool, &mut rng));
+            }
+            prop_assert_eq!(first.len(), 4, "{}", kind);
+        }
+    }
+
+    #[test]
+    fn least_connections_is_even(mut pool in pool(), seed in any::<u64>(), picks in 0..200_usize, held in any::<bool>()) {
+        pool.loads.iter_mut().for_each(|load| load.own_in_flight = 0);
+        let eligible = pool.eligible();
+        let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(seed));
+        let mut counts = vec![0_u32; pool.loads.len()];
+        for _ in 0..picks {
+            let Some(slot) = strategy.pick(&pool, &mut rng) else { break };
+            counts[slot] += 1;
+            if held { pool.loads[slot].own_in_flight += 1 }
+        }
+        let shares: Vec<u32> = eligible.iter().map(|&slot| counts[slot]).collect();
+        let (most, fewest) = (shares.iter().max().unwrap_or(&0), shares.iter().min().unwrap_or(&0));
+        prop_assert!(most - fewest <= 1, "{:?}", shares);
+    }
+
+    #[test]
+    fn the_corrected_pick_costs_no_more_than_any_other(pool in pool(), seed in any::<u64>()) {
+        if let Some(picked) = Corrected::default().pick(&pool, &mut Sfc32::new(seed)) {
+            let (load, capacity) = cost(&pool, picked);
+            if pool.loads.len() <= 40 {
+                for other in pool.eligible() {
+                    let (other_load, other_capacity) = cost(&pool, other);
+                    prop_assert!(load * other_capacity <= other_load * capacity, "{} against {}", picked, other);
+                }
+            }
+        }
+    }
+
+    /// One that says nothing fares like one that says what all the others say.
+    #[test]
+    fn the_unknown_is_neutral(
+        in_flight in 0..100_u16, capacity in 1..100_u16, clients in 1..9_u16, count in 1..20_usize, seed in any::<u64>()
+    ) {
+        let report = LoadReport { in_flight, capacity, clients, ..LoadReport::default() };
+        let mut pool = Slots { up: SlotSet::new(), loads: Vec::new() };
+        for slot in 0..=count {
+            pool.up.insert(slot);
+            pool.loads.push(Load { report: (slot > 0).then_some(report), ..Load::default() });
+        }
+        let (mut strategy, mut rng) = (Corrected::default(), Sfc32::new(seed));
+        let mut counts = vec![0; count + 1];
+        for _ in 0..3 * (count + 1) {
+            let slot = strategy.pick(&pool, &mut rng).unwrap();
+            pool.loads[slot].own_in_flight += 1;
+            counts[slot] += 1;
+        }
+        prop_assert!(counts.iter().all(|&count| count == 3), "{:?}", counts);
+    }
+}
