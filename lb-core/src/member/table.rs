@@ -46,6 +46,8 @@ pub struct Member<const B: usize> {
     pub(crate) pinned: bool,
     pub(crate) pending: u8,
     pub(crate) next_heartbeat: Instant,
+    /// When a message last came, rather than a request or response.
+    pub(crate) last_message: Instant,
     /// When it became known, or gone.
     pub(crate) since: Instant,
     /// The last status an event told of.
@@ -68,6 +70,7 @@ impl<const B: usize> Member<B> {
             pinned,
             pending: 0,
             next_heartbeat: now,
+            last_message: now,
             since: now,
             reported: None,
         }
@@ -154,6 +157,14 @@ impl<const B: usize> Member<B> {
     /// and know nobody, and others may know nobody but it.
     pub(crate) fn is_probed(&self) -> bool {
         self.role == Role::Worker && (!self.left || self.pinned)
+    }
+
+    /// A response came: it stands in for a heartbeat, but only for so long. A new worker, another coordinator
+    /// and other tags are told in messages alone.
+    pub(crate) fn postpone_heartbeat(&mut self, now: Instant, timers: &Timers) {
+        let latest = now.saturating_add(timers.heartbeat());
+        let postponed = latest.min(self.last_message.saturating_add(timers.ttl()));
+        self.next_heartbeat = self.next_heartbeat.max(postponed).min(latest);
     }
 
     /// How long until the next heartbeat: the gone and the long unheard of are tried eight times less

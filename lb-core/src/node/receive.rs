@@ -32,7 +32,8 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     }
 
     /// A response to a call came from `from`, with the load that rode on it: evidence of life in both
-    /// directions, so the next heartbeat there can wait a period. Unknown peers are ignored.
+    /// directions, so the next heartbeat there can wait a period, though not for ever: what only messages
+    /// tell should not be older than a load report may be. Unknown peers are ignored.
     pub fn handle_response(&mut self, now: Instant, from: NodeId, report: Option<LoadReport>) {
         self.advance(now);
         if let Some(slot) = self.table.slot_of(from)
@@ -40,7 +41,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             && !member.left
         {
             member.detector.heard(self.now);
-            member.next_heartbeat = self.now.saturating_add(self.timers.heartbeat());
+            member.postpone_heartbeat(self.now, &self.timers);
             let of_this_life = report.filter(|report| report.version.epoch == member.epoch);
             if let Some(report) = of_this_life {
                 self.cache.record_at(slot, self.now, report);
@@ -260,6 +261,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         };
         let was_away = !matches!(member.liveness(now, &self.timers), Liveness::Alive);
         member.detector.heard(now);
+        member.last_message = now;
         if was_away {
             // It may have been on the slow schedule of the failed.
             member.next_heartbeat = member.next_heartbeat.min(now.saturating_add(heartbeat));
