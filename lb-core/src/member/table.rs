@@ -167,6 +167,16 @@ impl<const B: usize> Member<B> {
         self.next_heartbeat = self.next_heartbeat.max(postponed).min(latest);
     }
 
+    /// Somebody hears this peer while we do not: it need not wait for its turn on the slow schedule, as long
+    /// as it is not tried more often than every heartbeat.
+    pub(crate) fn hasten_heartbeat(&mut self, now: Instant, timers: &Timers) {
+        let (wait, heartbeat) = (self.next_heartbeat.since(now), timers.heartbeat());
+        if wait > heartbeat {
+            let slowed = self.heartbeat_interval(now, timers).saturating_sub(heartbeat);
+            self.next_heartbeat = now.saturating_add(wait.saturating_sub(slowed));
+        }
+    }
+
     /// How long until the next heartbeat: the gone and the long unheard of are tried eight times less
     /// often, so that a healed partition is found and a dead address costs little.
     pub(crate) fn heartbeat_interval(&self, now: Instant, timers: &Timers) -> Duration {

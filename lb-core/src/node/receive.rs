@@ -297,7 +297,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         }
     }
 
-    /// A worker somebody else knows. Hearsay makes contact, nothing more.
+    /// A worker somebody else hears. Hearsay makes contact, nothing more.
     fn hear_of(&mut self, contact: Contact) {
         if contact.id == self.id {
             return;
@@ -318,6 +318,8 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             if worth_a_try && contact.addr != Addr::NONE {
                 member.addr = contact.addr;
                 member.pending |= pending::JOIN;
+            } else if matches!(liveness, Liveness::Unheard | Liveness::Failed) {
+                member.hasten_heartbeat(now, &timers);
             }
         }
     }

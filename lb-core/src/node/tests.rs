@@ -7,6 +7,7 @@ use super::*;
 use crate::load::LoadMeter;
 use crate::member::Filter;
 use crate::pick::{Corrected, LeastConnections};
+use crate::wire::Contact;
 
 type TestNode = Node<8, 64>;
 
@@ -794,6 +795,66 @@ fn responses_stand_in_for_heartbeats_up_to_the_time_to_live() {
         cluster.nodes[&2].peer(id(1)).unwrap().axes.liveness,
         Liveness::Alive
     );
+}
+
+#[test]
+fn hearsay_brings_a_failed_peer_back_before_its_slow_turn() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.start(3, 1, Role::Observer);
+    cluster.run(secs(6));
+    cluster.nodes.remove(&2);
+    cluster.run(secs(26));
+    assert_eq!(cluster.status(3, 2), Status::Failed);
+    // It returns, but does not know the observer, which would try it every 40 s by itself.
+    let config = Config::new(id(2), 2, Role::Worker).addr(addr(2)).seed(2);
+    let mut two = TestNode::new(cluster.now, config).unwrap();
+    two.add_peer(cluster.now, id(1), addr(1)).unwrap();
+    cluster.nodes.insert(2, two);
+    cluster.run(secs(6));
+    assert_eq!(
+        cluster.nodes[&3].peer(id(2)).unwrap().axes.liveness,
+        Liveness::Alive
+    );
+}
+
+#[test]
+fn hearsay_about_a_dead_peer_costs_no_more_than_heartbeats() {
+    let mut cluster = Cluster::new(&[1, 2, 4]);
+    cluster.start(3, 1, Role::Observer);
+    cluster.run(secs(6));
+    cluster.nodes.remove(&4);
+    cluster.run(secs(26));
+    let now = cluster.now;
+    let three = cluster.nodes.get_mut(&3).unwrap();
+    let mut tries = 0;
+    let mut buffer = [0; wire::MESSAGE_BYTES_MAX];
+    let contact = Contact {
+        id: id(4),
+        addr: addr(4),
+    };
+    for tenths in 1..=300 {
+        let now = now.saturating_add(Duration::from_millis(100 * tenths));
+        let message = wire::Message {
+            header: wire::Header {
+                from: id(1),
+                epoch: 1,
+                known_epoch: 1,
+                meta: 1,
+                flags: wire::Flags::default(),
+                view: 0,
+                claim: None,
+            },
+            load: LoadReport::default(),
+            body: wire::Body::Introduce([contact].into_iter().collect()),
+        };
+        let len = wire::encode(&message, &mut buffer).unwrap();
+        let _ = three.handle_message(now, id(1), &buffer[..len]);
+        three.handle_timeout(now);
+        while let Some(out) = three.poll_transmit(now, &mut buffer) {
+            tries += u32::from(out.to == id(4));
+        }
+    }
+    assert!((5..=7).contains(&tries), "{tries} in 30 s");
 }
 
 #[test]
