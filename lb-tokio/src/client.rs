@@ -215,7 +215,7 @@ async fn attempt(
     drop(held);
     let Response { load, result } = result?;
     shared.input(|state, now| {
-        state.node.handle_response(now, id, Some(load));
+        state.node.handle_response(now, id, load);
         if let Err(Failure {
             error: CallError::Overloaded { retry_after, .. },
             ..

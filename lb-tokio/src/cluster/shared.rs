@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lb_core::load::{LoadMeter, LoadReport};
 use lb_core::member::{Liveness, Role};
 use lb_core::node::{Event, Ticket};
-use lb_core::wire::MESSAGE_BYTES_MAX;
+use lb_core::wire::{self, MESSAGE_BYTES_MAX};
 use lb_core::{Instant as CoreInstant, NodeId};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -307,9 +307,14 @@ async fn keep_seed(node: Weak<Shared>, addr: SocketAddr) {
 }
 
 impl Inbox for Shared {
-    fn message(&self, from: NodeId, bytes: &[u8]) {
+    fn message(&self, link: &Link, bytes: &[u8]) {
         // A refusal is counted and told by the node itself.
-        let _ = self.input(|state, now| state.node.handle_message(now, from, bytes));
+        let taken = self.input(|state, now| state.node.handle_message(now, link.peer(), bytes));
+        if taken.is_ok()
+            && let Ok(header) = wire::peek(bytes)
+        {
+            link.set_epoch(header.epoch);
+        }
     }
 
     fn connected(&self, peer: NodeId, dialled: Option<SocketAddr>) {
@@ -331,7 +336,7 @@ impl Inbox for Shared {
     fn call(self: Arc<Self>, link: Arc<Link>, send: quinn::SendStream, recv: quinn::RecvStream) {
         link.asked();
         let from = link.peer();
-        self.lock().node.handle_request(self.now(), from);
+        self.lock().node.handle_request(self.now(), from, link.epoch());
         tokio::spawn(server::serve(self, from, send, recv));
     }
 }
