@@ -14,6 +14,7 @@ use lb_core::load::{LoadMeter, LoadReport};
 use lb_core::node::{Event, Ticket};
 use lb_core::wire::MESSAGE_BYTES_MAX;
 use lb_core::{Instant as CoreInstant, NodeId};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The next deadline moved forward, or the node stops.
     wake: Notify,
+    /// The node took an input in; tags change without an event.
+    news: Notify,
     stopped: AtomicBool,
     events: broadcast::Sender<Event>,
     seed_error: Mutex<Option<(SocketAddr, String)>>,
@@ -89,6 +92,7 @@ impl Shared {
                 clients_counted: CoreInstant::ZERO,
             }),
             wake: Notify::new(),
+            news: Notify::new(),
             stopped: AtomicBool::new(false),
             events: broadcast::channel(EVENTS).0,
             seed_error: Mutex::new(None),
@@ -117,6 +121,11 @@ impl Shared {
 
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Completes when the node takes its next input in.
+    pub(super) fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     pub(super) fn seed_error(&self) -> Option<(SocketAddr, String)> {
@@ -156,6 +165,7 @@ impl Shared {
         if after != before {
             self.wake.notify_one();
         }
+        self.news.notify_waiters();
         for (out, message) in outgoing {
             self.transport
                 .send(out.to, out.addr.socket(), message, out.reliable);
