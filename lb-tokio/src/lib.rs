@@ -36,7 +36,8 @@
 //! # }
 //! ```
 //!
-//! The seed document's page of load-balancing examples is [`guide`], with every example as a test.
+//! The load-balancing [`guide`] shows the strategies and what is built on them, with every example run as a
+//! test.
 
 pub mod client;
 pub mod cluster;

@@ -15,6 +15,7 @@ use lb_core::member::{Liveness, Role};
 use lb_core::node::{Event, Ticket};
 use lb_core::wire::{self, MESSAGE_BYTES_MAX};
 use lb_core::{Instant as CoreInstant, NodeId};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The next deadline moved forward, or the node stops.
     wake: Notify,
+    /// The node took an input in; tags change without an event.
+    news: Notify,
     stopped: AtomicBool,
     events: broadcast::Sender<Event>,
     seed_error: Mutex<Option<(SocketAddr, String)>>,
@@ -93,6 +96,7 @@ impl Shared {
                 clients_counted: CoreInstant::ZERO,
             }),
             wake: Notify::new(),
+            news: Notify::new(),
             stopped: AtomicBool::new(false),
             events: broadcast::channel(EVENTS).0,
             seed_error: Mutex::new(None),
@@ -121,6 +125,11 @@ impl Shared {
 
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Completes when the node takes its next input in.
+    pub(super) fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     pub(super) fn seed_error(&self) -> Option<(SocketAddr, String)> {
@@ -160,6 +169,7 @@ impl Shared {
         if after != before {
             self.wake.notify_one();
         }
+        self.news.notify_waiters();
         for (out, message) in outgoing {
             self.transport
                 .send(out.to, out.addr.socket(), message, out.reliable);
