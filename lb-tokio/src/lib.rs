@@ -65,3 +65,7 @@ pub use lb_core::pick::StrategyKind as LoadBalancingStrategy;
 pub use registry::{Lease, Worker, WorkerRegistry};
 pub use runtime::CoalescingRuntime;
 pub use server::{HandlerError, Request, Server};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
