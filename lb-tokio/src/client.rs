@@ -155,6 +155,31 @@ impl ClusterClient {
         Err(last.unwrap_or(CallError::Select(SelectError::NoWorkers)))
     }
 
+    /// Calls a method of this worker and of no other: for a choice of your own, from
+    /// [`WorkerRegistry::candidates`]. Made at most once, whatever the configured retries; otherwise as
+    /// [`call_worker`](Self::call_worker).
+    ///
+    /// # Errors
+    /// [`CallError`]; [`SelectError::NotThere`] in it when the worker is unknown, gone or draining.
+    pub async fn call_node(
+        &self,
+        id: NodeId,
+        method: &str,
+        request: impl Into<Bytes>,
+    ) -> Result<Bytes, CallError> {
+        let request = request.into();
+        self.check(method, &request)?;
+        let deadline = Instant::now() + self.config.timeout;
+        let held = self.registry.hold(id)?;
+        let attempt = attempt(held, method, &request, deadline, self.config.max_response);
+        match tokio::time::timeout_at(deadline, attempt).await {
+            Ok(answer) => answer.map_err(|failure| self.named(failure.error)),
+            Err(_) => Err(CallError::Deadline {
+                timeout: self.config.timeout,
+            }),
+        }
+    }
+
     fn check(&self, method: &str, request: &Bytes) -> Result<(), CallError> {
         if method.is_empty() || method.len() > METHOD_BYTES_MAX {
             return Err(CallError::MethodName);
@@ -215,7 +240,7 @@ async fn attempt(
     drop(held);
     let Response { load, result } = result?;
     shared.input(|state, now| {
-        state.node.handle_response(now, id, Some(load));
+        state.node.handle_response(now, id, load);
         if let Err(Failure {
             error: CallError::Overloaded { retry_after, .. },
             ..

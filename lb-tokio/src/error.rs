@@ -29,6 +29,12 @@ pub enum SelectError {
     /// Every matching worker is full.
     #[error("all workers at capacity: retry later or add workers")]
     AllAtCapacity,
+    /// The node asked for by id is no worker that could be called.
+    #[error("node {id} is no worker that takes requests: unknown, gone or draining; choose another")]
+    NotThere {
+        /// The node asked for.
+        id: NodeId,
+    },
 }
 
 impl SelectError {

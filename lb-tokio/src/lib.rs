@@ -36,7 +36,8 @@
 //! # }
 //! ```
 //!
-//! The seed document's page of load-balancing examples is [`guide`], with every example as a test.
+//! The load-balancing [`guide`] shows the strategies and what is built on them, with every example run as a
+//! test.
 
 pub mod client;
 pub mod cluster;
@@ -64,3 +65,7 @@ pub use lb_core::pick::StrategyKind as LoadBalancingStrategy;
 pub use registry::{Lease, Worker, WorkerRegistry};
 pub use runtime::CoalescingRuntime;
 pub use server::{HandlerError, Request, Server};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

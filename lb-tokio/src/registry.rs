@@ -1,12 +1,13 @@
 //! Picking workers from memory.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use lb_core::NodeId;
-use lb_core::member::{Filter, Role, Status};
+use lb_core::member::{Admission, Filter, Liveness, Role, Status};
 use lb_core::node::{PeerView, Request, Ticket};
 use lb_core::pick::AnyStrategy;
 
@@ -46,8 +47,8 @@ struct Picker {
     strategy: AnyStrategy,
 }
 
-impl std::fmt::Debug for WorkerRegistry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for WorkerRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerRegistry")
             .field("strategy", &self.inner.strategy)
             .finish_non_exhaustive()
@@ -87,15 +88,51 @@ impl WorkerRegistry {
     /// # Errors
     /// [`SelectError`] saying what is missing.
     pub fn select_worker(&self, filter: Option<&str>) -> Result<Lease, SelectError> {
-        let held = self.select(filter, &[])?;
-        let worker = held
-            .shared
-            .lock()
-            .node
-            .peer(held.id)
-            .map(|peer| Worker::from_view(&peer));
-        let worker = worker.ok_or(SelectError::NoWorkers)?;
-        Ok(Lease { worker, held })
+        Lease::of(self.select(filter, &[])?)
+    }
+
+    /// The workers that [`select_worker`](Self::select_worker) chooses among, by id, for a rule of your own.
+    /// Full ones are among them.
+    ///
+    /// Count the request at the one you choose with [`lease`](Self::lease), or call it with
+    /// [`ClusterClient::call_node`](crate::ClusterClient::call_node).
+    ///
+    /// # Errors
+    /// [`SelectError`] when there is none; the list is never empty.
+    pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
+        let text = filter.unwrap_or("");
+        let filter = Filter::parse(text)?;
+        let state = self.inner.cluster.shared().lock();
+        let open: Vec<_> = state.node.peers().filter(takes_requests).collect();
+        let matching = |liveness| {
+            let peers = open.iter().filter(move |peer| peer.axes.liveness == liveness);
+            let peers = peers.filter(|peer| filter.matches(peer.member.tags()));
+            peers.map(Worker::from_view).collect::<Vec<_>>()
+        };
+        // As in a pick: suspected ones only when there is no other.
+        let mut workers = matching(Liveness::Alive);
+        if workers.is_empty() {
+            workers = matching(Liveness::Suspect);
+        }
+        if workers.is_empty() {
+            let filter = text.to_owned();
+            return Err(if open.is_empty() {
+                SelectError::NoWorkers
+            } else {
+                SelectError::NoMatch { filter }
+            });
+        }
+        workers.sort_by_key(|worker| worker.id);
+        Ok(workers)
+    }
+
+    /// Counts a request as in flight at this worker until the lease is dropped, without picking and whether
+    /// or not it is full.
+    ///
+    /// # Errors
+    /// [`SelectError::NotThere`] when it is unknown, gone or draining.
+    pub fn lease(&self, id: NodeId) -> Result<Lease, SelectError> {
+        Lease::of(self.hold(id)?)
     }
 
     /// Every worker known, in whatever state, by id.
@@ -138,17 +175,36 @@ impl WorkerRegistry {
             .node
             .pick(now, &request, strategy)
             .map_err(|error| SelectError::from_pick(error, text))?;
-        let id = ticket.id();
-        let addr = state.node.peer(id).and_then(|peer| peer.member.addr().socket());
+        let addr = addr_of(&state.node, ticket.id());
         drop(state);
-        *picks.entry(id).or_default() += 1;
-        Ok(Held {
-            shared: Arc::clone(shared),
-            id,
-            addr,
-            ticket: Some(ticket),
-        })
+        *picks.entry(ticket.id()).or_default() += 1;
+        Ok(Held::new(shared, addr, ticket))
     }
+
+    pub(crate) fn hold(&self, id: NodeId) -> Result<Held, SelectError> {
+        let shared = self.inner.cluster.shared();
+        let mut pickers = lock(&self.inner.pickers);
+        let mut state = shared.lock();
+        let there = state.node.peer(id).is_some_and(|peer| takes_requests(&peer));
+        let ticket = there.then(|| state.node.begin(id)).flatten();
+        let ticket = ticket.ok_or(SelectError::NotThere { id })?;
+        let addr = addr_of(&state.node, id);
+        drop(state);
+        *pickers.picks.entry(id).or_default() += 1;
+        Ok(Held::new(shared, addr, ticket))
+    }
+}
+
+/// Whether it may be picked, as far as the peer table tells.
+fn takes_requests<const TAGS: usize>(peer: &PeerView<'_, TAGS>) -> bool {
+    peer.member.role() == Role::Worker
+        && peer.member.is_known()
+        && peer.axes.admission == Admission::Open
+        && matches!(peer.axes.liveness, Liveness::Alive | Liveness::Suspect)
+}
+
+fn addr_of(node: &CoreNode, id: NodeId) -> Option<SocketAddr> {
+    node.peer(id).and_then(|peer| peer.member.addr().socket())
 }
 
 fn workers_of(node: &CoreNode) -> impl Iterator<Item = Worker> {
@@ -166,6 +222,15 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    fn new(shared: &Arc<Shared>, addr: Option<SocketAddr>, ticket: Ticket) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            id: ticket.id(),
+            addr,
+            ticket: Some(ticket),
+        }
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -187,6 +252,18 @@ pub struct Lease {
     held: Held,
 }
 
+impl Lease {
+    fn of(held: Held) -> Result<Self, SelectError> {
+        let id = held.id;
+        let worker = {
+            let state = held.shared.lock();
+            state.node.peer(id).map(|peer| Worker::from_view(&peer))
+        };
+        let worker = worker.ok_or(SelectError::NotThere { id })?;
+        Ok(Self { worker, held })
+    }
+}
+
 impl Deref for Lease {
     type Target = Worker;
 
@@ -195,15 +272,21 @@ impl Deref for Lease {
     }
 }
 
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("id", &self.held.id)
             .finish_non_exhaustive()
     }
 }
 
-/// A worker as it was known at some moment.
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.worker.fmt(f)
+    }
+}
+
+/// A worker as it was known at some moment. Displays as its label and address.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Worker {
@@ -226,6 +309,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Requests in flight as a share of the capacity; `None` when it does not state one.
+    #[must_use]
+    pub fn utilization(&self) -> Option<f64> {
+        (self.capacity > 0).then(|| f64::from(self.active_connections) / f64::from(self.capacity))
+    }
+
     fn from_view<const TAGS: usize>(peer: &PeerView<'_, TAGS>) -> Self {
         let tags: BTreeMap<String, String> = peer
             .member
@@ -244,6 +333,16 @@ impl Worker {
             capacity: peer.load.map_or(0, |cached| cached.report().capacity.into()),
             status: peer.status,
             tags,
+        }
+    }
+}
+
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)?;
+        match self.addr {
+            Some(addr) => write!(f, " at {addr}"),
+            None => Ok(()),
         }
     }
 }

@@ -38,7 +38,9 @@ use crate::id::NodeId;
 use crate::load::{
     CachedLoad, Endpoint, Freshness, HybridWeights, LoadCache, LoadReport, ReportVersion, SCORE_MAX,
 };
-use crate::member::{Addr, Admission, Axes, Liveness, Member, Role, Status, Table, TableFull, Tags, pending};
+use crate::member::{
+    Addr, Admission, Axes, Liveness, Member, Role, Status, TAG_BYTES_MAX, Table, TableFull, Tags, pending,
+};
 use crate::rng::{Rng, Sfc32};
 use crate::time::{Duration, Instant};
 use crate::wire;
@@ -157,6 +159,12 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     /// # Errors
     /// [`ConfigError`] naming the field to change.
     pub fn new(now: Instant, config: Config<TAGS>) -> Result<Self, ConfigError> {
+        const {
+            assert!(
+                TAGS <= TAG_BYTES_MAX,
+                "a message carries at most TAG_BYTES_MAX bytes of tags"
+            );
+        };
         config.check()?;
         let timers = config.timers;
         // One period to hear of a coordinator before thinking of becoming one.

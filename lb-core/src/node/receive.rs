@@ -3,7 +3,7 @@
 use super::{Node, Phase, Refusal};
 use crate::fmt::{debug, warning};
 use crate::id::NodeId;
-use crate::load::{LoadReport, ReportVersion};
+use crate::load::{Endpoint, LoadReport, ReportVersion};
 use crate::member::{Addr, Admission, Liveness, Role, Tags, pending};
 use crate::time::{Duration, Instant};
 use crate::wire::{self, Body, Contact, DecodeError, Flags, Header, Message};
@@ -33,35 +33,37 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
 
     /// A response to a call came from `from`, with the load that rode on it: evidence of life in both
     /// directions, so the next heartbeat there can wait a period, though not for ever: what only messages
-    /// tell should not be older than a load report may be. Unknown peers are ignored.
-    pub fn handle_response(&mut self, now: Instant, from: NodeId, report: Option<LoadReport>) {
+    /// tell should not be older than a load report may be. One of another life than the known one is no
+    /// evidence; neither is one of an unknown peer.
+    pub fn handle_response(&mut self, now: Instant, from: NodeId, report: LoadReport) {
         self.advance(now);
-        if let Some(slot) = self.table.slot_of(from)
-            && let Some(member) = self.table.get_mut(slot)
-            && !member.left
-        {
-            member.detector.heard(self.now);
-            member.postpone_heartbeat(self.now, &self.timers);
-            let of_this_life = report.filter(|report| report.version.epoch == member.epoch);
-            if let Some(report) = of_this_life {
-                self.cache.record_at(slot, self.now, report);
+        if let Some(slot) = self.note_evidence(from, report.version.epoch) {
+            self.cache.record_at(slot, self.now, report);
+            if let Some(member) = self.table.get_mut(slot) {
+                member.postpone_heartbeat(self.now, &self.timers);
             }
-            self.dirty = true;
         }
         self.promise();
     }
 
-    /// A request came from `from`: evidence of life. Unknown peers are ignored.
-    pub fn handle_request(&mut self, now: Instant, from: NodeId) {
+    /// A request came from `from` in its life `epoch` (what the last message over the same connection said):
+    /// evidence of life, under the same conditions as a response.
+    pub fn handle_request(&mut self, now: Instant, from: NodeId, epoch: u32) {
         self.advance(now);
-        if let Some(slot) = self.table.slot_of(from)
-            && let Some(member) = self.table.get_mut(slot)
-            && !member.left
-        {
-            member.detector.heard(self.now);
-            self.dirty = true;
-        }
+        self.note_evidence(from, epoch);
         self.promise();
+    }
+
+    /// A call's evidence that the known life of a peer goes on; the peer's slot if it is.
+    fn note_evidence(&mut self, from: NodeId, epoch: u32) -> Option<usize> {
+        let slot = self.table.slot_of(from)?;
+        let member = self.table.get_mut(slot)?;
+        if member.left || member.epoch != epoch {
+            return None;
+        }
+        member.detector.heard(self.now);
+        self.dirty = true;
+        Some(slot)
     }
 
     /// A connection to `id` is up: says who this node is at once, so that a restart on either side is noticed
@@ -267,6 +269,18 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             member.next_heartbeat = member.next_heartbeat.min(now.saturating_add(heartbeat));
         }
         member.established |= !header.flags.has(Flags::STARTING);
+        if header.flags.has(Flags::WANT_META) {
+            member.pending |= pending::JOIN;
+        }
+        // What it says of its state is as old as the load beside it; a message that was overtaken says less.
+        let known = self
+            .cache
+            .get(slot)
+            .and_then(Endpoint::cached)
+            .map(|cached| cached.report().version);
+        if known.is_some_and(|known| message.load.version < known) {
+            return;
+        }
         member.role = if header.flags.has(Flags::OBSERVER) {
             Role::Observer
         } else {
@@ -277,9 +291,6 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         } else {
             Admission::Open
         };
-        if header.flags.has(Flags::WANT_META) {
-            member.pending |= pending::JOIN;
-        }
         let missing = member.meta < header.meta && !matches!(message.body, Body::Join { .. });
         if missing && !matches!(message.body, Body::Leave) {
             // Says WANT_META, because what we have is older than what there is.

@@ -398,8 +398,8 @@ fn a_goodbye_is_final_for_its_epoch() {
     assert_eq!(cluster.status(1, 2), Status::Left);
     let one = cluster.nodes.get_mut(&1).unwrap();
     assert_eq!(one.handle_message(now, id(2), &late), Err(Refusal::HasLeft));
-    one.handle_request(now, id(2));
-    one.handle_response(now, id(2), None);
+    one.handle_request(now, id(2), 1);
+    one.handle_response(now, id(2), LoadMeter::new(1, 1).report(now));
     assert_eq!(cluster.status(1, 2), Status::Left);
     cluster.start(2, 2, Role::Worker);
     cluster.run(secs(1));
@@ -568,7 +568,7 @@ fn a_driver_that_is_always_late_still_detects_failures() {
         now = one.next_deadline().unwrap().saturating_add(secs(2));
         one.handle_timeout(now);
         // What waited behind the timer is handled at the same moment, and is on time.
-        one.handle_request(now, id(7));
+        one.handle_request(now, id(7), 1);
         turns += 1;
         assert!(turns < 40);
     }
@@ -628,6 +628,44 @@ fn a_lost_change_of_tags_is_asked_for() {
         cluster.nodes[&1].peer(id(2)).unwrap().member.tags().as_str(),
         "zone=eu-1"
     );
+}
+
+#[test]
+fn an_overtaken_message_does_not_open_a_draining_worker() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(1));
+    let (now, mut meter) = (cluster.now, LoadMeter::new(1, 10));
+    let mut buffer = [0; wire::MESSAGE_BYTES_MAX];
+    let mut say = |cluster: &mut Cluster, draining| {
+        let two = cluster.nodes.get_mut(&2).unwrap();
+        two.set_draining(now, draining);
+        two.set_load(meter.report(now));
+        let len = two.poll_transmit(now, &mut buffer).unwrap().len;
+        buffer[..len].to_vec()
+    };
+    say(&mut cluster, true);
+    let (open, drains) = (say(&mut cluster, false), say(&mut cluster, true));
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    one.handle_message(now, id(2), &drains).unwrap();
+    one.handle_message(now, id(2), &open).unwrap();
+    assert_eq!(one.peer(id(2)).unwrap().status, Status::Draining);
+}
+
+#[test]
+fn calls_of_another_life_are_no_evidence() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.run(secs(1));
+    let now = cluster.now.saturating_add(secs(10));
+    let one = cluster.nodes.get_mut(&1).unwrap();
+    let heard = |node: &TestNode| node.peer(id(2)).unwrap().member.last_heard();
+    let before = heard(one);
+    for epoch in [0, 2] {
+        one.handle_request(now, id(2), epoch);
+        one.handle_response(now, id(2), LoadMeter::new(epoch, 1).report(now));
+    }
+    assert_eq!(heard(one), before);
+    one.handle_request(now, id(2), 1);
+    assert_eq!(heard(one), Some(now));
 }
 
 #[test]
@@ -780,12 +818,12 @@ fn responses_stand_in_for_heartbeats_up_to_the_time_to_live() {
     for _ in 0..60 {
         cluster.run(secs(1));
         let (now, report) = (cluster.now, meter.report(cluster.now));
-        cluster.nodes.get_mut(&1).unwrap().handle_request(now, id(2));
+        cluster.nodes.get_mut(&1).unwrap().handle_request(now, id(2), 1);
         cluster
             .nodes
             .get_mut(&2)
             .unwrap()
-            .handle_response(now, id(1), Some(report));
+            .handle_response(now, id(1), report);
     }
     // One in ten seconds instead of two: what only messages tell is no older than that.
     let sent = cluster.nodes[&2].counters().sent_heartbeats - before;

@@ -179,9 +179,13 @@ impl Cluster {
         };
         self.stats.picks += 1;
         let (to, from) = (target.get() as usize - 1, self.hosts[index].id);
+        let epoch = self.hosts[index]
+            .process
+            .as_ref()
+            .map_or(0, |process| process.node.epoch());
         if to != index && !self.asleep(to) && self.connected(index, to) {
             self.turn(to, &Input::Other, |process, local| {
-                process.node.handle_request(local, from);
+                process.node.handle_request(local, from, epoch);
                 process.meter.begin();
             })?;
         }
@@ -220,7 +224,7 @@ impl Cluster {
             let ticket = process.tickets.swap_remove(which);
             process.node.finish(ticket);
             match report {
-                Some(report) => process.node.handle_response(local, target, Some(report)),
+                Some(report) => process.node.handle_response(local, target, report),
                 None => process.node.handle_disconnect(local, target),
             }
             if full {

@@ -158,24 +158,23 @@ impl Cluster {
     ) -> Result<(), JoinError> {
         let filter = Filter::parse(filter.unwrap_or(""))?;
         let deadline = Instant::now() + within;
-        let mut events = self.events();
         loop {
+            // Listens before it looks, so that nothing falls between.
+            let mut news = std::pin::pin!(self.shared().news());
+            news.as_mut().enable();
             let found = self.count(&filter);
             if found >= n {
                 return Ok(());
             }
-            match tokio::time::timeout_at(deadline, events.recv()).await {
-                Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => {
-                    return Err(match self.shared().seed_error() {
-                        Some((seed, reason)) if found == 0 => JoinError::Seed { seed, reason, within },
-                        _ => JoinError::TooFew {
-                            found,
-                            wanted: n,
-                            within,
-                        },
-                    });
-                }
-                Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {}
+            if tokio::time::timeout_at(deadline, news).await.is_err() {
+                return Err(match self.shared().seed_error() {
+                    Some((seed, reason)) if found == 0 => JoinError::Seed { seed, reason, within },
+                    _ => JoinError::TooFew {
+                        found,
+                        wanted: n,
+                        within,
+                    },
+                });
             }
         }
     }

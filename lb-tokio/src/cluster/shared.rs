@@ -13,8 +13,9 @@ use bytes::Bytes;
 use lb_core::load::{LoadMeter, LoadReport};
 use lb_core::member::{Liveness, Role};
 use lb_core::node::{Event, Ticket};
-use lb_core::wire::MESSAGE_BYTES_MAX;
+use lb_core::wire::{self, MESSAGE_BYTES_MAX};
 use lb_core::{Instant as CoreInstant, NodeId};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The next deadline moved forward, or the node stops.
     wake: Notify,
+    /// The node took an input in; tags change without an event.
+    news: Notify,
     stopped: AtomicBool,
     events: broadcast::Sender<Event>,
     seed_error: Mutex<Option<(SocketAddr, String)>>,
@@ -93,6 +96,7 @@ impl Shared {
                 clients_counted: CoreInstant::ZERO,
             }),
             wake: Notify::new(),
+            news: Notify::new(),
             stopped: AtomicBool::new(false),
             events: broadcast::channel(EVENTS).0,
             seed_error: Mutex::new(None),
@@ -121,6 +125,11 @@ impl Shared {
 
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Completes when the node takes its next input in.
+    pub(super) fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     pub(super) fn seed_error(&self) -> Option<(SocketAddr, String)> {
@@ -160,6 +169,7 @@ impl Shared {
         if after != before {
             self.wake.notify_one();
         }
+        self.news.notify_waiters();
         for (out, message) in outgoing {
             self.transport
                 .send(out.to, out.addr.socket(), message, out.reliable);
@@ -307,9 +317,14 @@ async fn keep_seed(node: Weak<Shared>, addr: SocketAddr) {
 }
 
 impl Inbox for Shared {
-    fn message(&self, from: NodeId, bytes: &[u8]) {
+    fn message(&self, link: &Link, bytes: &[u8]) {
         // A refusal is counted and told by the node itself.
-        let _ = self.input(|state, now| state.node.handle_message(now, from, bytes));
+        let taken = self.input(|state, now| state.node.handle_message(now, link.peer(), bytes));
+        if taken.is_ok()
+            && let Ok(header) = wire::peek(bytes)
+        {
+            link.set_epoch(header.epoch);
+        }
     }
 
     fn connected(&self, peer: NodeId, dialled: Option<SocketAddr>) {
@@ -331,7 +346,7 @@ impl Inbox for Shared {
     fn call(self: Arc<Self>, link: Arc<Link>, send: quinn::SendStream, recv: quinn::RecvStream) {
         let served = link.asked();
         let from = link.peer();
-        self.lock().node.handle_request(self.now(), from);
+        self.lock().node.handle_request(self.now(), from, link.epoch());
         tokio::spawn(async move {
             server::serve(self, from, send, recv).await;
             drop(served);

@@ -51,6 +51,8 @@ pub(crate) struct Link {
     /// Microseconds after `since` of the peer's last request, plus one; 0 when there was none.
     last_request: AtomicU64,
     closed_by_us: Mutex<Option<VarInt>>,
+    /// The life of the process behind it, as its last message said; 0 before the first.
+    epoch: AtomicU32,
 }
 
 /// A call of ours on a link; it counts until dropped.
@@ -97,6 +99,7 @@ impl Link {
             calls_began: Notify::new(),
             last_request: AtomicU64::new(0),
             closed_by_us: Mutex::new(None),
+            epoch: AtomicU32::new(0),
         };
         (Arc::new(link), inlet)
     }
@@ -144,6 +147,15 @@ impl Link {
 
     pub(super) fn calls(&self) -> u32 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// The life of the peer that speaks over this connection; 0 before it spoke.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: u32) {
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     /// A request came from the peer; keep what is returned until it is answered.
@@ -232,7 +244,7 @@ impl Link {
                 biased;
                 datagram = self.connection.read_datagram() => match datagram {
                     Ok(datagram) if datagram == PROBE => {}
-                    Ok(datagram) => inbox.message(self.peer, &datagram),
+                    Ok(datagram) => inbox.message(self, &datagram),
                     Err(error) => return error,
                 },
                 stream = self.connection.accept_bi() => match stream {
@@ -267,7 +279,7 @@ impl Link {
                 return;
             }
             if !message.is_empty() {
-                inbox.message(self.peer, message);
+                inbox.message(&self, message);
             }
         }
     }

@@ -42,8 +42,8 @@ const HANDSHAKES_MAX: usize = 256;
 
 /// Who takes in what arrives.
 pub(crate) trait Inbox: Send + Sync + 'static {
-    /// A control message.
-    fn message(&self, from: NodeId, bytes: &[u8]);
+    /// A control message from the link's peer.
+    fn message(&self, link: &Link, bytes: &[u8]);
     /// A connection is in use; `dialled` says where, if we made it.
     fn connected(&self, peer: NodeId, dialled: Option<SocketAddr>);
     /// The connection in use broke, and not because somebody left.
