@@ -5,21 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lb_core::NodeId;
-use lb_core::load::LoadReport;
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Shared};
+use crate::call::{Answer, Call, Evidence, Failure};
 use crate::error::{CallError, SelectError};
-use crate::frame::{self, Outcome, ReadError, RequestHeader, ResponseHeader, code};
+use crate::frame::METHOD_BYTES_MAX;
 use crate::registry::{Held, WorkerRegistry};
-use crate::server::{BODY_BYTES_DEFAULT, METHOD_BYTES_MAX};
-use crate::transport::DialError;
-
-/// How long a call waits for a free stream before it takes the worker for saturated.
-const STREAM_WAIT: Duration = Duration::from_secs(1);
-
-/// For how long a worker without a free stream is passed over.
-const SATURATED: lb_core::Duration = lb_core::Duration::from_millis(50);
+use crate::server::BODY_BYTES_DEFAULT;
 
 /// Settings of a [`ClusterClient`].
 ///
@@ -83,22 +75,6 @@ pub struct ClusterClient {
     config: ClusterClientConfig,
 }
 
-/// How one attempt failed.
-struct Failure {
-    error: CallError,
-    /// Another worker may answer.
-    elsewhere: bool,
-}
-
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
-        Self {
-            error,
-            elsewhere: false,
-        }
-    }
-}
-
 impl ClusterClient {
     /// A client of these workers.
     #[must_use]
@@ -143,6 +119,7 @@ impl ClusterClient {
                 Ok(Err(Failure {
                     error,
                     elsewhere: true,
+                    ..
                 })) => last = Some(error),
                 Ok(Err(Failure { error, .. })) => return Err(self.named(error)),
                 Err(_) => {
@@ -202,30 +179,6 @@ impl ClusterClient {
     }
 }
 
-/// One call to a particular node, which need not be a worker.
-pub(crate) async fn call_node(
-    cluster: &Cluster,
-    id: NodeId,
-    method: &str,
-    timeout: Duration,
-    max_response: u32,
-) -> Result<Bytes, CallError> {
-    let shared = cluster.shared();
-    let addr = shared
-        .lock()
-        .node
-        .peer(id)
-        .and_then(|peer| peer.member.addr().socket());
-    let deadline = Instant::now() + timeout;
-    let nothing = Bytes::new();
-    let call = exchange(shared, id, addr, method, &nothing, deadline, max_response);
-    match tokio::time::timeout_at(deadline, call).await {
-        Ok(Ok(Response { result, .. })) => result.map_err(|failure| failure.error),
-        Ok(Err(failure)) => Err(failure.error),
-        Err(_) => Err(CallError::Deadline { timeout }),
-    }
-}
-
 /// One attempt at the worker that is held. The hold ends before the response's load is recorded, so that
 /// this request is in neither side of the comparison.
 async fn attempt(
@@ -236,185 +189,37 @@ async fn attempt(
     max_response: u32,
 ) -> Result<Bytes, Failure> {
     let (shared, id) = (Arc::clone(held.shared()), held.id);
-    let result = exchange(&shared, id, held.addr, method, request, deadline, max_response).await;
+    let call = Call {
+        id,
+        addr: held.addr,
+        method,
+        request,
+        deadline,
+        max_response,
+    };
+    let Answer { load, result } = call.exchange(shared.transport()).await;
     drop(held);
-    let Response { load, result } = result?;
     shared.input(|state, now| {
-        state.node.handle_response(now, id, load);
-        if let Err(Failure {
-            error: CallError::Overloaded { retry_after, .. },
-            ..
-        }) = &result
-        {
-            state.node.handle_overloaded(now, id, (*retry_after).into());
+        if let Some(load) = load {
+            state.node.handle_response(now, id, load);
+        }
+        match &result {
+            Ok(_)
+            | Err(Failure {
+                evidence: Evidence::None,
+                ..
+            }) => {}
+            Err(Failure {
+                evidence: Evidence::Unreachable,
+                ..
+            }) => state.node.handle_disconnect(now, id),
+            Err(Failure {
+                evidence: Evidence::Full(span),
+                ..
+            }) => {
+                state.node.handle_overloaded(now, id, (*span).into());
+            }
         }
     });
     result
-}
-
-/// What a worker answered, and its load when it did.
-struct Response {
-    load: LoadReport,
-    result: Result<Bytes, Failure>,
-}
-
-async fn exchange(
-    shared: &Arc<Shared>,
-    id: NodeId,
-    addr: Option<std::net::SocketAddr>,
-    method: &str,
-    request: &Bytes,
-    deadline: Instant,
-    max_response: u32,
-) -> Result<Response, Failure> {
-    let gone = |reason: String| Failure {
-        error: CallError::Unreachable { id, reason },
-        elsewhere: true,
-    };
-    let transport = shared.transport();
-    let link = match (transport.current(id), addr) {
-        (Some(link), _) => link,
-        (None, None) => return Err(gone("no connection and no address".to_owned())),
-        (None, Some(addr)) => transport.connect(id, addr).await.map_err(|error| match error {
-            DialError::Identity(reason) => Failure {
-                error: CallError::IdentityRefused { id, reason },
-                elsewhere: true,
-            },
-            other => {
-                shared.input(|state, now| state.node.handle_disconnect(now, id));
-                gone(other.to_string())
-            }
-        })?,
-    };
-    let opening = link.open_call(transport.traffic_counters());
-    let (_call, send, recv) = match tokio::time::timeout(STREAM_WAIT, opening).await {
-        Ok(opened) => opened.map_err(|error| gone(error.to_string()))?,
-        Err(_) => {
-            shared.input(|state, now| state.node.handle_overloaded(now, id, SATURATED));
-            let error = CallError::Overloaded {
-                id,
-                retry_after: SATURATED.into(),
-            };
-            return Err(Failure {
-                error,
-                elsewhere: true,
-            });
-        }
-    };
-    let mut sending = ResetOnDrop {
-        send,
-        finished: false,
-    };
-    let budget = deadline.saturating_duration_since(Instant::now());
-    let header = frame::encode(&RequestHeader {
-        budget_us: u64::try_from(budget.as_micros()).unwrap_or(u64::MAX),
-        body_len: u32::try_from(request.len()).unwrap_or(u32::MAX),
-        method,
-    })
-    .map_err(|_| CallError::MethodName)?;
-    match sending
-        .send
-        .write_all_chunks(&mut [header.into(), request.clone()])
-        .await
-    {
-        Ok(()) => sending.finished = sending.send.finish().is_ok(),
-        // It answered without reading everything: hear what it says.
-        Err(quinn::WriteError::Stopped(_)) => {}
-        Err(error) => return Err(gone(error.to_string())),
-    }
-    read_response(recv, id, method, request, max_response).await
-}
-
-/// Resets a request that is not wholly sent, so that the worker does not take half of it for all.
-struct ResetOnDrop {
-    send: quinn::SendStream,
-    finished: bool,
-}
-
-impl Drop for ResetOnDrop {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = self.send.reset(code::CANCELLED);
-        }
-    }
-}
-
-async fn read_response(
-    mut recv: quinn::RecvStream,
-    id: NodeId,
-    method: &str,
-    request: &Bytes,
-    max_response: u32,
-) -> Result<Response, Failure> {
-    let failed = |error: ReadError| match error {
-        ReadError::Stream(quinn::ReadExactError::ReadError(quinn::ReadError::Reset(reset)))
-            if reset == code::PANICKED =>
-        {
-            CallError::Handler {
-                id,
-                message: "the handler panicked".to_owned(),
-            }
-            .into()
-        }
-        ReadError::Stream(error) => Failure {
-            error: CallError::Unreachable {
-                id,
-                reason: format!("gone before it answered: {error}"),
-            },
-            elsewhere: true,
-        },
-        ReadError::Malformed(reason) => CallError::Protocol { id, reason }.into(),
-        ReadError::TooLarge { size, limit } => CallError::ResponseTooLarge { size, limit }.into(),
-    };
-    let header = frame::read_header(&mut recv).await.map_err(failed)?;
-    let header: ResponseHeader = frame::decode(&header).map_err(failed)?;
-    let body = frame::read_body(&mut recv, header.body_len, max_response)
-        .await
-        .map_err(failed)?;
-    let elsewhere = |error| Failure {
-        error,
-        elsewhere: true,
-    };
-    let failure = match header.outcome {
-        Outcome::Ok => {
-            return Ok(Response {
-                load: header.load,
-                result: Ok(body),
-            });
-        }
-        Outcome::Handler => {
-            let message = String::from_utf8_lossy(&body).into_owned();
-            CallError::Handler { id, message }.into()
-        }
-        Outcome::UnknownMethod => CallError::UnknownMethod {
-            id,
-            method: method.to_owned(),
-        }
-        .into(),
-        Outcome::Overloaded { retry_after_us } => {
-            let retry_after = Duration::from_micros(retry_after_us.into());
-            elsewhere(CallError::Overloaded { id, retry_after })
-        }
-        Outcome::Deadline => CallError::Deadline {
-            timeout: Duration::ZERO,
-        }
-        .into(),
-        Outcome::RequestTooLarge { limit } => {
-            let (size, limit) = (request.len() as u64, u64::from(limit));
-            CallError::RequestTooLarge { size, limit }.into()
-        }
-        Outcome::ResponseTooLarge { size, limit } => CallError::ResponseTooLarge {
-            size,
-            limit: limit.into(),
-        }
-        .into(),
-        Outcome::Leaving => elsewhere(CallError::Unreachable {
-            id,
-            reason: "it is leaving the cluster".to_owned(),
-        }),
-    };
-    Ok(Response {
-        load: header.load,
-        result: Err(failure),
-    })
 }

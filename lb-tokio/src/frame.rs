@@ -12,7 +12,8 @@ use bytes::Bytes;
 use lb_core::load::LoadReport;
 use serde::{Deserialize, Serialize};
 
-use crate::server::METHOD_BYTES_MAX;
+/// Longest method name in bytes.
+pub const METHOD_BYTES_MAX: usize = 64;
 
 /// Longest encoded header in bytes.
 const HEADER_BYTES_MAX: usize = 192;

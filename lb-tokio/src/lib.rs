@@ -39,6 +39,7 @@
 //! The load-balancing [`guide`] shows the strategies and what is built on them, with every example run as a
 //! test.
 
+mod call;
 pub mod client;
 pub mod cluster;
 mod error;

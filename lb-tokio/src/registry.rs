@@ -1,6 +1,6 @@
 //! Picking workers from memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -38,7 +38,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Pickers {
-    by_filter: HashMap<String, Picker>,
+    by_filter: BTreeMap<String, Picker>,
     picks: BTreeMap<NodeId, u64>,
 }
 

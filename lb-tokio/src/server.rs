@@ -14,8 +14,7 @@ use tokio::time::Instant;
 
 use crate::frame::{self, Outcome, RequestHeader, ResponseHeader, code};
 
-/// Longest method name in bytes.
-pub const METHOD_BYTES_MAX: usize = 64;
+pub use crate::frame::METHOD_BYTES_MAX;
 
 /// Requests served at once unless [`Server::concurrency`] says otherwise.
 pub const CONCURRENCY_DEFAULT: u16 = 256;

@@ -18,6 +18,7 @@ pub use builder::{ClusterBuilder, Simulated, StartError};
 pub(crate) use shared::Shared;
 pub use status::{ClusterStatus, Control, MemberStatus};
 
+use crate::call::Call;
 use crate::error::{CallError, JoinError};
 use crate::identity::NodeIdentity;
 
@@ -131,8 +132,24 @@ impl Cluster {
     /// # Errors
     /// [`CallError`] as for any call.
     pub async fn status_of(&self, id: NodeId) -> Result<ClusterStatus, CallError> {
-        let limit = crate::server::BODY_BYTES_DEFAULT;
-        let body = crate::client::call_node(self, id, status::METHOD, STATUS_TIMEOUT, limit).await?;
+        let peer = |state: &shared::State| state.node.peer(id).and_then(|peer| peer.member.addr().socket());
+        let call = Call {
+            id,
+            addr: peer(&self.shared().lock()),
+            method: status::METHOD,
+            request: &bytes::Bytes::new(),
+            deadline: Instant::now() + STATUS_TIMEOUT,
+            max_response: crate::server::BODY_BYTES_DEFAULT,
+        };
+        let exchange = call.exchange(self.shared().transport());
+        let body = match tokio::time::timeout_at(call.deadline, exchange).await {
+            Ok(answer) => answer.result.map_err(|failure| failure.error)?,
+            Err(_) => {
+                return Err(CallError::Deadline {
+                    timeout: STATUS_TIMEOUT,
+                });
+            }
+        };
         serde_json::from_slice(&body).map_err(|_| CallError::Protocol {
             id,
             reason: "status does not decode",

@@ -46,7 +46,8 @@ impl Settings {
         let heartbeat = Duration::from(timers.heartbeat());
         let failed = Duration::from(timers.failed());
         Self {
-            dial_timeout: failed.clamp(Duration::from_secs(1), Duration::from_secs(5)),
+            // Below the default heartbeat, so that the next heartbeat finds the attempt ended.
+            dial_timeout: failed.clamp(Duration::from_secs(1), Duration::from_secs(3)),
             backoff_max: heartbeat.clamp(Duration::from_millis(200), Duration::from_secs(5)),
             silence: (heartbeat * 2 / 5).clamp(Duration::from_secs(1), Duration::from_secs(2)),
             // A peer paused for less than the failure time-out keeps its connection.

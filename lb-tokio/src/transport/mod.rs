@@ -46,7 +46,7 @@ pub(crate) trait Inbox: Send + Sync + 'static {
     fn message(&self, link: &Link, bytes: &[u8]);
     /// A connection is in use; `dialled` says where, if we made it.
     fn connected(&self, peer: NodeId, dialled: Option<SocketAddr>);
-    /// The connection in use broke, and not because somebody left.
+    /// The connection in use broke, and not because somebody left; or it seems broken.
     fn disconnected(&self, peer: NodeId);
     /// A call arrived.
     fn call(self: Arc<Self>, link: Arc<Link>, send: quinn::SendStream, recv: quinn::RecvStream);

@@ -40,6 +40,11 @@ pub(super) async fn watch(transport: Arc<Transport>, link: Arc<Link>) {
                 tracing::info!(peer = %link.peer(), ?silence, "no sign of life with calls in flight");
                 link.close(code::SILENT, b"silent");
             } else {
+                if alive.elapsed() >= silence / 2
+                    && let Some(inbox) = transport.inbox()
+                {
+                    inbox.disconnected(link.peer());
+                }
                 link.probe(transport.traffic_counters());
             }
         }
