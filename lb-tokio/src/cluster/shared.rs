@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lb_core::load::{LoadMeter, LoadReport};
 use lb_core::member::{Liveness, Role};
-use lb_core::node::{Event, Ticket};
+use lb_core::node::{Event, Refusal, Ticket};
 use lb_core::wire::{self, MESSAGE_BYTES_MAX};
 use lb_core::{Instant as CoreInstant, NodeId};
 use tokio::sync::futures::Notified;
@@ -185,6 +185,13 @@ impl Shared {
             }
             Event::Coordinator(claim) => {
                 tracing::info!(node = %self.id, holder = %claim.holder, term = claim.term, "coordinator");
+            }
+            // Messages that cross a goodbye are nobody's fault.
+            Event::Refused {
+                from,
+                reason: Refusal::NotRunning,
+            } => {
+                tracing::debug!(node = %self.id, %from, "a message came after the goodbye");
             }
             Event::Refused { from, reason } => {
                 tracing::warn!(node = %self.id, %from, %reason, "message refused");
