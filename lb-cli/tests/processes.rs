@@ -384,7 +384,7 @@ async fn garbage_and_oversized_datagrams_disturb_nobody() {
 #[tokio::test]
 async fn a_client_with_an_epoch_of_the_past_takes_a_higher_one() {
     let world = World::new("epoch");
-    let workers = vec![world.start(1, "127.0.0.1:0", &[])];
+    let workers = [world.start(1, "127.0.0.1:0", &[])];
     let identity = world.ca.issue(NodeId::new(9), DAY).unwrap();
     let start = |epoch| {
         let timers = Timers::scaled(HEARTBEAT.into()).unwrap();
