@@ -332,7 +332,8 @@ async fn strangers_are_refused() {
 
     // Node 2's process, at the address where node 3 is expected.
     let three = world.start(3, "127.0.0.1:0", &[worker.addr]);
-    let client = world.client(&[worker]).await;
+    let workers = [worker];
+    let client = world.client(&workers).await;
     eventually("node 3 is known", || {
         client.registry().workers().len() == 2 && serves(&client, 3)
     })
