@@ -186,13 +186,11 @@ impl Shared {
             Event::Coordinator(claim) => {
                 tracing::info!(node = %self.id, holder = %claim.holder, term = claim.term, "coordinator");
             }
-            // Messages that cross a goodbye are nobody's fault.
+            // Messages that cross a goodbye or a restart are nobody's fault and answered by the core.
             Event::Refused {
                 from,
-                reason: Refusal::NotRunning,
-            } => {
-                tracing::debug!(node = %self.id, %from, "a message came after the goodbye");
-            }
+                reason: reason @ (Refusal::NotRunning | Refusal::HasLeft | Refusal::OldEpoch { .. }),
+            } => tracing::debug!(node = %self.id, %from, %reason, "message refused"),
             Event::Refused { from, reason } => {
                 tracing::warn!(node = %self.id, %from, %reason, "message refused");
             }
