@@ -20,7 +20,7 @@ use bytes::Bytes;
 use lb_core::NodeId;
 use lb_core::rng::Sfc32;
 use quinn::ConnectionError;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 pub(crate) use config::{BindError, Settings, bind};
@@ -37,7 +37,8 @@ const SIMULTANEOUS: Duration = Duration::from_secs(5);
 /// How long a connection that was replaced may finish the calls it carries.
 const RETIREMENT: Duration = Duration::from_secs(30);
 
-/// Handshakes under way at once; beyond it, addresses must prove themselves first (stateless retry).
+/// Handshakes under way at once. Beyond it, an address must prove itself first (stateless retry); one that
+/// has is refused, and may try again.
 const HANDSHAKES_MAX: usize = 256;
 
 /// Who takes in what arrives.
@@ -246,14 +247,17 @@ impl Transport {
     }
 
     async fn accept(self: Arc<Self>) {
+        let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         while let Some(incoming) = self.endpoint.accept().await {
-            if self.endpoint.open_connections() >= HANDSHAKES_MAX
-                && !incoming.remote_address_validated()
-                && incoming.may_retry()
-            {
-                let _ = incoming.retry();
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                // Costs no state: whoever lives at that address comes back with a token.
+                if incoming.may_retry() {
+                    let _ = incoming.retry();
+                } else {
+                    incoming.refuse();
+                }
                 continue;
-            }
+            };
             let transport = Arc::clone(&self);
             tokio::spawn(async move {
                 let remote = incoming.remote_address();
@@ -263,6 +267,7 @@ impl Transport {
                     Ok(Err(error)) => tracing::warn!(%remote, %error, "refused a connection"),
                     Err(_) => tracing::debug!(%remote, "handshake timed out"),
                 }
+                drop(place);
             });
         }
     }
