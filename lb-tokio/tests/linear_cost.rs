@@ -38,9 +38,10 @@ fn allocated_per_call(size: usize) -> u64 {
 }
 
 #[test]
-fn four_times_the_body_costs_about_four_times_the_memory_traffic() {
-    let (small, large) = (allocated_per_call(100_000), allocated_per_call(400_000));
+fn sixteen_times_the_body_costs_about_sixteen_times_the_memory_traffic() {
+    let (small, large) = (allocated_per_call(100_000), allocated_per_call(1_600_000));
     let (per_byte, ratio) = (small as f64 / 1e5, large as f64 / small as f64);
-    println!("{per_byte:.1} bytes allocated per byte of body at 100 kB, x{ratio:.2} at 400 kB");
-    assert!(ratio < 5.0, "linear is 4, quadratic is 16: {ratio}");
+    println!("{per_byte:.1} bytes allocated per byte of body at 100 kB, x{ratio:.1} at 1.6 MB");
+    // Buffers that double make it a little more than 16.
+    assert!(ratio < 32.0, "linear is 16, quadratic is 256: {ratio}");
 }
