@@ -14,12 +14,15 @@
 //! # Panics, allocation, arithmetic
 //!
 //! No function of this crate panics, allocates, uses floating point, atomics or `unsafe`; all arithmetic
-//! saturates. No `u64` is divided when a message is handled or an endpoint is picked.
+//! saturates. No `u64` is divided when a message is handled or an endpoint is picked. The ciphers of `seal` are
+//! crates of their own: they do not panic either, but the compiler cannot always see that.
 //!
 //! # Features
 //!
 //! * `defmt`: `defmt::Format` for the public types and log lines through defmt. Exclusive with `log`.
 //! * `log`: log lines through the `log` facade. Exclusive with `defmt`.
+//! * `seal`: sealed datagrams with ChaCha20-Poly1305, `wire::seal`.
+//! * `seal-ascon`: Ascon-AEAD128 for them as well, the smaller choice.
 //! * `std`: conversion from `std::time::Instant`. Nothing else changes.
 //!
 //! # Minimum Rust version

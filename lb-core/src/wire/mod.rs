@@ -6,6 +6,8 @@
 
 mod codec;
 mod message;
+#[cfg(feature = "seal")]
+pub mod seal;
 
 pub use codec::{
     DecodeError, EncodeError, REPORT_BYTES_MAX, decode, decode_report, encode, encode_report, peek,
