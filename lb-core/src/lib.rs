@@ -14,8 +14,9 @@
 //! # Panics, allocation, arithmetic
 //!
 //! No function of this crate panics, allocates, uses floating point, atomics or `unsafe`; all arithmetic
-//! saturates. No `u64` is divided when a message is handled or an endpoint is picked. The ciphers of `seal` are
-//! crates of their own: they do not panic either, but the compiler cannot always see that.
+//! saturates. No `u64` is divided when a message is handled or an endpoint is picked. `tests/panic-free` in the
+//! repository proves it by linking for two microcontrollers. The ciphers of `seal` are crates of their own: they
+//! do not panic either, but the compiler cannot always see that.
 //!
 //! # Features
 //!

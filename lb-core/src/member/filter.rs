@@ -4,7 +4,7 @@ use core::fmt;
 
 use heapless::{String, Vec};
 
-use super::tags::{Tags, check_key, check_value};
+use super::tags::{Tags, check_key, check_value, parts};
 
 /// Longest text of a filter in bytes.
 pub const FILTER_BYTES_MAX: usize = 128;
@@ -73,7 +73,7 @@ impl Filter {
         if text.trim().is_empty() {
             return Ok(filter);
         }
-        for (index, part) in text.split(',').enumerate() {
+        for (index, part) in parts(text).enumerate() {
             filter.push(part.trim(), index.saturating_add(1))?;
         }
         Ok(filter)
@@ -104,10 +104,11 @@ impl Filter {
     }
 
     fn push(&mut self, term: &str, number: usize) -> Result<(), FilterError> {
-        let (test, key, value) = if let Some((key, value)) = term.split_once("!=") {
-            (Test::NotEqual, key, value)
-        } else if let Some((key, value)) = term.split_once('=') {
-            (Test::Equal, key, value)
+        let (test, key, value) = if let Some((key, value)) = term.split_once('=') {
+            match key.strip_suffix('!') {
+                Some(key) => (Test::NotEqual, key, value),
+                None => (Test::Equal, key, value),
+            }
         } else if let Some(key) = term.strip_prefix('!') {
             (Test::Absent, key, "")
         } else {

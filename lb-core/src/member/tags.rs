@@ -47,7 +47,7 @@ impl<const B: usize> Tags<B> {
         if text.is_empty() {
             return Ok(tags);
         }
-        for pair in text.split(',') {
+        for pair in parts(text) {
             let (key, value) = pair.split_once('=').ok_or(TagsError::NoEquals)?;
             if tags.get(key).is_some() {
                 return Err(TagsError::DuplicateKey);
@@ -102,7 +102,7 @@ impl<const B: usize> Tags<B> {
 
     fn without(&self, key: &str) -> String<B> {
         let mut rest = String::new();
-        for pair in self.text.split(',').filter(|pair| !pair.is_empty()) {
+        for pair in parts(&self.text).filter(|pair| !pair.is_empty()) {
             if pair.split_once('=').is_some_and(|(found, _)| found == key) {
                 continue;
             }
@@ -115,7 +115,20 @@ impl<const B: usize> Tags<B> {
 }
 
 fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split(',').filter_map(|pair| pair.split_once('='))
+    parts(text).filter_map(|pair| pair.split_once('='))
+}
+
+/// What is between the commas; `str::split` by a means the compiler can see no panic in.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let (part, after) = match rest?.split_once(',') {
+            Some((part, after)) => (part, Some(after)),
+            None => (rest?, None),
+        };
+        rest = after;
+        Some(part)
+    })
 }
 
 fn allowed(text: &str) -> bool {

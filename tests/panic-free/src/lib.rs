@@ -1,0 +1,142 @@
+//! A program that calls all of lb-core's state machines with values the compiler knows nothing of. Its panic
+//! handler calls a function that does not exist, so it links only if no panic is left after optimisation.
+//!
+//! `.ci/bare-metal` builds and links it. If it fails, `arm-none-eabi-objdump -dr` on the object shows who calls
+//! `core::panicking`.
+#![no_std]
+
+use core::hint::black_box;
+
+use lb_core::elect::{Candidate, Election};
+use lb_core::health::Timers;
+use lb_core::load::{HybridWeights, LoadCache, LoadMeter};
+use lb_core::member::{Addr, Filter, Role, Tags};
+use lb_core::node::{Config, Node, Request};
+use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
+use lb_core::rng::Sfc32;
+use lb_core::{Duration, Instant, NodeId, wire};
+
+unsafe extern "C" {
+    fn lb_core_can_panic() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: there is no such function; the program does not link if this is reachable.
+    unsafe { lb_core_can_panic() }
+}
+
+fn now() -> Instant {
+    Instant::from_micros(black_box(7))
+}
+
+fn id() -> NodeId {
+    NodeId::new(black_box(3))
+}
+
+fn span() -> Duration {
+    Duration::from_micros(black_box(5))
+}
+
+fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrategy) {
+    let Ok(timers) = Timers::new(span(), span(), span(), span()) else {
+        return;
+    };
+    let Ok(tags) = Tags::<64>::parse(text) else { return };
+    let config = Config::new(id(), black_box(1), black_box(Role::Worker))
+        .tags(tags)
+        .addr(Addr::NONE);
+    let config = config.timers(timers).forget(span()).seed(black_box(9));
+    let Ok(mut node) = Node::<16, 64>::new(now(), config) else {
+        return;
+    };
+    let mut meter = LoadMeter::new(black_box(1), black_box(8));
+    while black_box(true) {
+        meter.begin();
+        meter.finish(now(), black_box(Some(span())));
+        let report = meter.report(now());
+        node.set_load(report);
+        let _ = black_box(node.add_peer(now(), id(), Addr::NONE));
+        let _ = black_box(node.handle_message(now(), id(), black_box(&*bytes)));
+        node.handle_timeout(now());
+        node.handle_request(now(), id(), black_box(1));
+        node.handle_response(now(), id(), black_box(report));
+        node.handle_connect(now(), id());
+        node.handle_disconnect(now(), id());
+        node.handle_overloaded(now(), id(), span());
+        node.set_draining(now(), black_box(true));
+        node.set_addr(now(), Addr::NONE);
+        if let Ok(tags) = Tags::parse(black_box(text)) {
+            node.set_tags(now(), tags);
+        }
+        let tried = [id()];
+        let request = Request::new(filter).exclude(&tried).include_self(black_box(true));
+        if let Ok(ticket) = node.pick(now(), &request, strategy) {
+            node.finish(black_box(ticket));
+        }
+        if let Some(ticket) = node.begin(id()) {
+            node.finish(black_box(ticket));
+        }
+        while let Some(out) = node.poll_transmit(now(), black_box(&mut *bytes)) {
+            black_box(out);
+        }
+        while let Some(event) = node.poll_event() {
+            black_box(event);
+        }
+        for peer in node.peers() {
+            black_box((peer.status, peer.axes));
+        }
+        black_box((node.next_deadline(), node.own_status(), node.counters().refused()));
+    }
+    node.leave(now());
+    black_box(node.has_left());
+}
+
+fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
+    let mut cache: LoadCache<16> = LoadCache::new(span(), span());
+    let mut eligible = SlotSet::new();
+    if let Ok(report) = wire::decode_report(bytes) {
+        let _ = black_box(cache.record(now(), id(), report));
+        black_box(wire::encode_report(&report, black_box(bytes)).is_ok());
+    }
+    if let Some(slot) = cache.slot_of(id()) {
+        eligible.insert(slot);
+        cache.begin(slot);
+        cache.finish(slot);
+        black_box((cache.freshness(slot, now()), cache.fresh(slot, now()).is_some()));
+    }
+    let mut rng = Sfc32::new(black_box(1));
+    black_box(strategy.pick(&CachePool::new(&cache, &eligible, now()), &mut rng));
+    let mut election = Election::new();
+    let candidate = Candidate {
+        id: id(),
+        score: black_box(4),
+    };
+    black_box(election.evaluate(Some(id()), [candidate; 3].into_iter()));
+    black_box(HybridWeights::new(black_box(70), black_box(30)).is_ok());
+    let mut tags: Tags<32> = Tags::new();
+    black_box((
+        tags.set(text, text).is_ok(),
+        tags.remove(text),
+        tags.get(text).is_some(),
+    ));
+}
+
+/// # Safety
+/// `bytes` points to `length` bytes that nobody else uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
+    // SAFETY: as promised by the caller.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(bytes, length) };
+    let (bytes, text) = bytes
+        .split_at_mut_checked(black_box(40))
+        .unwrap_or((&mut [], &mut []));
+    let text = core::str::from_utf8(text).unwrap_or("");
+    let Ok(filter) = Filter::parse(text) else { return };
+    let Some(kind) = StrategyKind::ALL.get(black_box(2)) else {
+        return;
+    };
+    let mut strategy = AnyStrategy::new(*kind);
+    a_node(bytes, text, &filter, &mut strategy);
+    the_parts(bytes, text, &mut strategy);
+}
