@@ -177,18 +177,23 @@ impl<const B: usize> Member<B> {
         }
     }
 
-    /// How long until the next heartbeat: the gone and the long unheard of are tried eight times less
-    /// often, so that a healed partition is found and a dead address costs little.
+    /// How long until the next heartbeat. The gone and the long unheard of are tried eight times less often, so
+    /// that a healed partition is found and a dead address costs little. Who missed one is asked again four
+    /// times as often until it is heard or failed, so that a lost message is not taken for silence.
     pub(crate) fn heartbeat_interval(&self, now: Instant, timers: &Timers) -> Duration {
-        let slow = match self.liveness(now, timers) {
-            Liveness::Unheard => now.since(self.since) > timers.failed(),
-            Liveness::Failed | Liveness::Left => true,
-            Liveness::Alive | Liveness::Suspect => false,
-        };
-        if slow {
-            timers.heartbeat().saturating_mul(8)
-        } else {
-            timers.heartbeat()
+        let heartbeat = timers.heartbeat();
+        match self.liveness(now, timers) {
+            Liveness::Unheard if now.since(self.since) <= timers.failed() => heartbeat,
+            Liveness::Unheard | Liveness::Failed | Liveness::Left => heartbeat.saturating_mul(8),
+            Liveness::Alive | Liveness::Suspect => {
+                let silence = self.detector.silence(now).unwrap_or_default();
+                let quarter = Duration::from_micros(heartbeat.as_micros() >> 2);
+                if silence > heartbeat.saturating_add(quarter) {
+                    quarter
+                } else {
+                    heartbeat
+                }
+            }
         }
     }
 }

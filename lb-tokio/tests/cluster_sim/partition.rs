@@ -176,15 +176,11 @@ fn check(run: &Run) {
         let silence = change.silence.expect("it was heard before");
         assert!((time_out..time_out + tick).contains(&silence), "{change:?}");
     }
-    // Nothing but the cut broke a connection. With 2 % loss two heartbeats in a row do get lost now and then,
-    // and the third one is answered a few milliseconds after the stale time-out.
+    // Nothing but the cut broke a connection, and what 2 % loss takes is repeated in time.
     let stale = run.changes.iter().filter(|change| change.to == "STALE");
     let beyond = |change: &&Change| !apart(change.node, change.peer) || !(CUT..HEALED).contains(&change.at);
     let beyond: Vec<&Change> = stale.filter(beyond).collect();
-    assert!(beyond.len() <= 1, "{beyond:#?}");
-    for change in beyond {
-        assert!(change.silence > Some(Duration::from_secs(15)), "{change:?}");
-    }
+    assert!(beyond.is_empty(), "{beyond:#?}");
 
     let lost: Vec<&Call> = run.calls.iter().filter(|call| call.error.is_some()).collect();
     assert!(lost.is_empty(), "{lost:#?}");

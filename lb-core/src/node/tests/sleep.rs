@@ -125,3 +125,45 @@ fn time_going_back_changes_nothing() {
     assert_eq!(one.peer(id(2)).unwrap().axes.liveness, Liveness::Alive);
     assert!(one.next_deadline().unwrap() >= cluster.now);
 }
+
+/// Every heartbeat and every answer may be lost; a single one is no reason to wait for the next.
+#[test]
+fn a_lost_heartbeat_is_repeated_soon_and_not_for_ever() {
+    let mut cluster = Cluster::new(&[1]);
+    cluster.start(2, 1, Role::Observer);
+    cluster.run(secs(60));
+    let sent = |cluster: &Cluster| cluster.nodes[&2].counters().sent_heartbeats;
+    let heard = |cluster: &Cluster| {
+        cluster.nodes[&2]
+            .peer(id(1))
+            .unwrap()
+            .member
+            .last_heard()
+            .unwrap()
+    };
+    // Until the second heartbeat in a row is lost.
+    cluster.cut.push(1);
+    let (before, start) = (sent(&cluster), cluster.now);
+    while sent(&cluster) < before + 2 {
+        cluster.run(Duration::from_millis(50));
+    }
+    cluster.cut.clear();
+    cluster.run(Duration::from_millis(1_300));
+    assert!(
+        heard(&cluster) > start,
+        "asked again within a quarter of a period"
+    );
+    assert_eq!(
+        cluster.nodes[&2].peer(id(1)).unwrap().axes.liveness,
+        Liveness::Alive
+    );
+
+    cluster.cut.push(1);
+    let before = sent(&cluster);
+    cluster.run(secs(200));
+    let more = sent(&cluster) - before;
+    assert!(
+        (8..=20).contains(&more),
+        "quickly for 10 s, then every 40 s: {more}"
+    );
+}
