@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_tokio::registry::FILTERS_MAX;
 use lb_tokio::{Cluster, ClusterClientConfig, LoadBalancingStrategy, NodeId};
 use support::{PATIENCE, World, eventually, server};
 
@@ -252,4 +253,24 @@ async fn a_slow_handler_does_not_hold_up_others() {
         _ = slow => panic!("the slow one cannot be first"),
         () = fast => {}
     }
+}
+
+#[tokio::test]
+async fn more_filters_than_are_kept_still_pick() {
+    let world = World::new();
+    let workers = world.workers(2, &server()).await;
+    let strategy = LoadBalancingStrategy::RoundRobin;
+    let client = world
+        .client(9, &workers, strategy, ClusterClientConfig::default())
+        .await;
+    let registry = client.registry();
+    for round in 0..2 {
+        for number in 0..=FILTERS_MAX {
+            let filter = format!("!absent-{number}");
+            let lease = registry.select_worker(Some(&filter));
+            assert!(lease.is_ok(), "round {round}, {filter}");
+        }
+    }
+    let picked: u64 = registry.picks().values().sum();
+    assert_eq!(picked, 2 * (FILTERS_MAX as u64 + 1));
 }

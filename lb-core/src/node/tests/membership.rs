@@ -381,3 +381,25 @@ fn configuration_names_the_field() {
         Some(ConfigError::ForgetBelowFailed)
     );
 }
+
+#[test]
+fn the_largest_table_is_full_at_its_limit_and_leaves_a_slot_for_the_node_itself() {
+    const PEERS: usize = crate::member::PEERS_MAX;
+    let now = Instant::from_secs(1);
+    let config = Config::new(id(0), 1, Role::Worker);
+    let mut node: Box<Node<PEERS, 8>> = Box::new(Node::new(now, config).unwrap());
+    for n in 1..=PEERS as u32 {
+        node.add_peer(now, id(n), Addr::NONE).unwrap();
+    }
+    assert_eq!(node.add_peer(now, id(5_000), Addr::NONE), Err(TableFull));
+    assert_eq!(node.peers().count(), PEERS);
+    let everything = Filter::everything();
+    let request = Request::new(&everything).include_self(true);
+    let ticket = node.pick(now, &request, &mut Corrected::default()).unwrap();
+    assert_eq!(
+        ticket.id(),
+        id(0),
+        "nobody else was heard; its slot is the last there is"
+    );
+    node.finish(ticket);
+}
