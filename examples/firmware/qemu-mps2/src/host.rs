@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use cortex_m_semihosting::debug::{self, EXIT_FAILURE, EXIT_SUCCESS};
 use cortex_m_semihosting::nr::open;
 use cortex_m_semihosting::{syscall, syscall1};
+use rand_core::{CryptoRng, RngCore};
 
 use crate::print::say;
 
@@ -41,18 +42,35 @@ pub fn command_line(buffer: &mut [u8]) -> &str {
 
 /// Random bytes of the host. There is no source of randomness on this board, and a product must not do without:
 /// whoever can guess them can guess a session's keys.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    let file = open_file("/dev/urandom\0", open::R_BINARY);
-    // SAFETY: the host writes into the buffer, whose address and length it is given.
-    let missing = unsafe { syscall!(READ, file, bytes.as_mut_ptr(), bytes.len()) };
-    if file == FAILED || missing != 0 {
-        fail("no random bytes");
+#[derive(Clone, Copy, Debug)]
+pub struct Random;
+
+impl RngCore for Random {
+    fn next_u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill_bytes(&mut bytes);
+        u32::from_le_bytes(bytes)
     }
-    // SAFETY: closes what was opened above.
-    unsafe { syscall!(CLOSE, file) };
-    bytes
+
+    fn next_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill_bytes(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        let file = open_file("/dev/urandom\0", open::R_BINARY);
+        // SAFETY: the host writes into the buffer, whose address and length it is given.
+        let missing = unsafe { syscall!(READ, file, bytes.as_mut_ptr(), bytes.len()) };
+        if file == FAILED || missing != 0 {
+            fail("no random bytes");
+        }
+        // SAFETY: closes what was opened above.
+        unsafe { syscall!(CLOSE, file) };
+    }
 }
+
+impl CryptoRng for Random {}
 
 /// Writes to QEMU's standard output. There is nobody to tell if that fails.
 pub(crate) fn write(bytes: &[u8]) {

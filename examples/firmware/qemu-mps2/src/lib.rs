@@ -5,6 +5,7 @@
 pub mod executor;
 pub mod host;
 pub mod lan9118;
+mod memory;
 pub mod print;
 pub mod stack;
 mod time;

@@ -9,7 +9,15 @@ pub trait Say {
     fn say(&self);
 }
 
-/// Prints its arguments, one after the other, and ends the line.
+/// Prints its arguments, one after the other.
+#[macro_export]
+macro_rules! print {
+    ($($part:expr),* $(,)?) => {{
+        $($crate::print::Say::say(&$part);)*
+    }};
+}
+
+/// Like `print!`, and ends the line.
 #[macro_export]
 macro_rules! say {
     ($($part:expr),* $(,)?) => {{
@@ -17,7 +25,7 @@ macro_rules! say {
         $crate::print::Say::say("\n");
     }};
 }
-pub use say;
+pub use {print, say};
 
 /// Bytes as hexadecimal digits.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Sends datagrams to a port of the host and counts those that come back: the smallest program that uses all of
+//! Tells when the link goes and comes, then sends datagrams to a port of the host and counts those that come back: the smallest program that uses all of
 //! the board support. The command line is `echo PORT COUNT`.
 #![no_std]
 #![no_main]
@@ -7,15 +7,17 @@ use embassy_executor::Spawner;
 use embassy_net::udp::{PacketMetadata, UdpSocket};
 use embassy_net::{Runner, Stack, StackResources};
 use embassy_time::{Duration, with_timeout};
+use qemu_mps2::host::Random;
 use qemu_mps2::lan9118::{self, Lan9118};
 use qemu_mps2::print::say;
 use qemu_mps2::{HOST, executor, host, stack};
+use rand_core::RngCore;
 use static_cell::ConstStaticCell;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static RESOURCES: ConstStaticCell<StackResources<1>> = ConstStaticCell::new(StackResources::new());
-    let (network, runner) = qemu_mps2::init(RESOURCES.take(), u32::from_le_bytes(host::random()));
+    let (network, runner) = qemu_mps2::init(RESOURCES.take(), Random.next_u32());
     executor::run(|spawner: Spawner| {
         spawner.spawn(run_network(runner).unwrap_or_else(|_| host::fail("spawn")));
         spawner.spawn(run(network).unwrap_or_else(|_| host::fail("spawn")));
@@ -36,7 +38,14 @@ async fn run(network: Stack<'static>) {
         host::fail("the command line is not: echo PORT COUNT");
     };
 
+    // The host pulls the cable and plugs it in again, to see that it is noticed.
     network.wait_link_up().await;
+    say!("link up");
+    network.wait_link_down().await;
+    say!("link down");
+    network.wait_link_up().await;
+    say!("link up");
+
     let (mut received, mut sent) = ([0; 512], [0; 512]);
     let (mut received_meta, mut sent_meta) = ([PacketMetadata::EMPTY; 2], [PacketMetadata::EMPTY; 2]);
     let mut socket = UdpSocket::new(
