@@ -1,0 +1,21 @@
+//! Log lines that become defmt, `log` or nothing.
+
+macro_rules! debug {
+    ($($arg:tt)*) => {{
+        #[cfg(feature = "defmt")]
+        defmt::debug!($($arg)*);
+        #[cfg(feature = "log")]
+        log::debug!($($arg)*);
+    }};
+}
+
+macro_rules! warning {
+    ($($arg:tt)*) => {{
+        #[cfg(feature = "defmt")]
+        defmt::warn!($($arg)*);
+        #[cfg(feature = "log")]
+        log::warn!($($arg)*);
+    }};
+}
+
+pub(crate) use {debug, warning};
