@@ -49,6 +49,17 @@ pub fn encode(message: &Message<'_>, buffer: &mut [u8]) -> Result<usize, EncodeE
 /// # Errors
 /// [`DecodeError`]; never panics, whatever the bytes.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
+    let (message, rest) = read(bytes)?;
+    sections(rest).try_for_each(|section| section.map(|_| ()))?;
+    Ok(message)
+}
+
+/// Where the body ends and sections may begin.
+pub(super) fn body_end(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+    read(bytes).map(|(_, rest)| rest)
+}
+
+fn read(bytes: &[u8]) -> Result<(Message<'_>, &[u8]), DecodeError> {
     let (kind, header, rest) = prefix(bytes)?;
     let (load, rest) = take(rest)?;
     let (body, rest) = match kind {
@@ -77,8 +88,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
             (Body::Introduce(contacts), rest)
         }
     };
-    skip_sections(rest)?;
-    Ok(Message { header, load, body })
+    Ok((Message { header, load, body }, rest))
 }
 
 /// Reads only the header, for a transport that must know the sender's epoch before it hands the message on.
@@ -118,24 +128,35 @@ fn prefix(bytes: &[u8]) -> Result<(Kind, Header, &[u8]), DecodeError> {
     Ok((kind, header, rest))
 }
 
-fn write<'a, T: Serialize + ?Sized>(value: &T, buffer: &'a mut [u8]) -> Result<&'a mut [u8], EncodeError> {
+pub(super) fn write<'a, T: Serialize + ?Sized>(
+    value: &T,
+    buffer: &'a mut [u8],
+) -> Result<&'a mut [u8], EncodeError> {
     let used = postcard::to_slice(value, &mut *buffer)
         .map_err(|_| EncodeError::BufferTooSmall)?
         .len();
     buffer.get_mut(used..).ok_or(EncodeError::BufferTooSmall)
 }
 
-fn take<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), DecodeError> {
+pub(super) fn take<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), DecodeError> {
     postcard::take_from_bytes(bytes).map_err(|_| DecodeError::Malformed)
 }
 
-/// Sections are `tag: u8, length: varint u16, bytes`. None is defined in version 1.
-fn skip_sections(mut rest: &[u8]) -> Result<(), DecodeError> {
-    while let Some((_tag, after)) = rest.split_first() {
-        let (length, after) = take::<u16>(after)?;
-        rest = after.get(usize::from(length)..).ok_or(DecodeError::Malformed)?;
-    }
-    Ok(())
+/// Sections are `tag: u8, length: varint u16, bytes`. Ends after the first that is cut off.
+pub(super) fn sections(rest: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), DecodeError>> {
+    let mut rest = Some(rest);
+    core::iter::from_fn(move || {
+        let (&tag, after) = rest.take()?.split_first()?;
+        let section = take::<u16>(after).and_then(|(length, after)| {
+            after
+                .split_at_checked(usize::from(length))
+                .ok_or(DecodeError::Malformed)
+        });
+        Some(section.map(|(bytes, after)| {
+            rest = Some(after);
+            (tag, bytes)
+        }))
+    })
 }
 
 /// A message that could not be written.
@@ -146,6 +167,8 @@ pub enum EncodeError {
     BufferTooSmall,
     /// The tags are longer than [`TAG_BYTES_MAX`].
     TagsTooLong,
+    /// A method has 1 to [`super::METHOD_BYTES_MAX`] bytes.
+    Method,
 }
 
 impl fmt::Display for EncodeError {
@@ -162,6 +185,7 @@ impl fmt::Display for EncodeError {
                 f,
                 "tags too long: a message carries at most {TAG_BYTES_MAX} bytes"
             ),
+            Self::Method => write!(f, "a method has 1 to {} bytes", super::METHOD_BYTES_MAX),
         }
     }
 }
@@ -198,14 +222,14 @@ impl fmt::Display for DecodeError {
 impl core::error::Error for DecodeError {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::message::{Flags, MESSAGE_BYTES_MAX, view_digest};
     use super::*;
     use crate::elect::Claim;
     use crate::id::NodeId;
     use crate::load::ReportVersion;
 
-    fn sample(body: Body<'_>) -> Message<'_> {
+    pub(in super::super) fn sample(body: Body<'_>) -> Message<'_> {
         Message {
             header: Header {
                 from: NodeId::new(7),
@@ -234,7 +258,7 @@ mod tests {
         }
     }
 
-    fn hex(bytes: &[u8]) -> std::string::String {
+    pub(in super::super) fn hex(bytes: &[u8]) -> std::string::String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -244,6 +268,15 @@ mod tests {
             .chunks(2)
             .map(|pair| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect()
+    }
+
+    /// A vector of `WIRE.md` in hexadecimal.
+    pub(in super::super) fn golden_line(name: &str) -> std::string::String {
+        let marker = format!("{name}: ");
+        let line = include_str!("../../WIRE.md")
+            .lines()
+            .find_map(|line| line.strip_prefix(&marker));
+        hex(&unhex(line.unwrap_or_default()))
     }
 
     /// The vectors of `WIRE.md`.
@@ -273,17 +306,12 @@ mod tests {
 
     #[test]
     fn golden_vectors_of_the_specification() {
-        let specification = include_str!("../../WIRE.md");
         for (name, message) in golden() {
-            let marker = format!("{name}: ");
-            let line = specification
-                .lines()
-                .find_map(|line| line.strip_prefix(&marker))
-                .unwrap_or_default();
+            let line = golden_line(name);
             let mut buffer = [0; MESSAGE_BYTES_MAX];
             let used = encode(&message, &mut buffer).unwrap();
-            assert_eq!(hex(&buffer[..used]), hex(&unhex(line)), "{name}");
-            assert_eq!(decode(&unhex(line)), Ok(message), "{name}");
+            assert_eq!(hex(&buffer[..used]), line, "{name}");
+            assert_eq!(decode(&unhex(&line)), Ok(message), "{name}");
         }
     }
 

@@ -3,15 +3,25 @@
 //! The format is specified in `WIRE.md` beside this crate's manifest, with golden vectors that the tests of
 //! [`encode`] and [`decode`] check. A message is self-contained, at most [`MESSAGE_BYTES_MAX`] bytes, and
 //! carries the sender's state and load whatever else it says.
+//!
+//! Over sealed datagrams there is more: small calls ([`frame`] tells what a payload is) and sections that tell a
+//! server what an edge can keep ([`Interest`]) and an edge whom to use ([`ServerEntry`]).
 
+mod call;
 mod codec;
 mod message;
 #[cfg(feature = "seal")]
 pub mod seal;
+mod section;
 
+pub use call::{
+    Frame, METHOD_BYTES_MAX, Outcome, REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX, Request, Response,
+    encode_cancel, encode_working, frame,
+};
 pub use codec::{
     DecodeError, EncodeError, REPORT_BYTES_MAX, decode, decode_report, encode, encode_report, peek,
 };
 pub use message::{
     Body, CONTACTS_MAX, Contact, Flags, Header, Kind, MESSAGE_BYTES_MAX, Message, VERSION, view_digest,
 };
+pub use section::{Interest, ServerEntry, append_interest, append_servers, interest, servers};

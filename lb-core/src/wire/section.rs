@@ -1,0 +1,208 @@
+//! Sections: what an edge and its server append to messages. Every other receiver skips them.
+
+use super::codec::{DecodeError, EncodeError, body_end, sections, take, write};
+use crate::id::NodeId;
+use crate::load::LoadReport;
+use crate::member::Addr;
+
+const INTEREST: u8 = 1;
+const SERVERS: u8 = 2;
+
+/// What an edge can keep, in its `Join`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Interest {
+    /// How many servers it has room for.
+    pub places: u8,
+    /// How many bytes of tags for each of them.
+    pub tag_bytes: u8,
+    /// The longest datagram it takes, in bytes.
+    pub datagram: u16,
+}
+
+/// A server that is recommended to an edge: hearsay, until the edge hears it itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ServerEntry<'a> {
+    /// Who it is.
+    pub id: NodeId,
+    /// Where it listens for edges.
+    pub addr: Addr,
+    /// Its load, as old as it is now.
+    pub load: LoadReport,
+    /// Its tags in text form, as far as the edge has room.
+    pub tags: &'a str,
+}
+
+/// Appends an [`Interest`] to the message in the first `used` bytes; returns the new length.
+///
+/// # Errors
+/// [`EncodeError::BufferTooSmall`]; the message is unchanged.
+pub fn append_interest(interest: &Interest, out: &mut [u8], used: usize) -> Result<usize, EncodeError> {
+    let [high, low] = interest.datagram.to_be_bytes();
+    let bytes = [INTEREST, 4, interest.places, interest.tag_bytes, high, low];
+    let room = out
+        .get_mut(used..)
+        .and_then(|rest| rest.get_mut(..bytes.len()))
+        .ok_or(EncodeError::BufferTooSmall)?;
+    room.copy_from_slice(&bytes);
+    Ok(used.saturating_add(bytes.len()))
+}
+
+/// The [`Interest`] in a message, if there is one.
+#[must_use]
+pub fn interest(message: &[u8]) -> Option<Interest> {
+    match section(message, INTEREST)? {
+        &[places, tag_bytes, high, low, ..] => Some(Interest {
+            places,
+            tag_bytes,
+            datagram: u16::from_be_bytes([high, low]),
+        }),
+        _ => None,
+    }
+}
+
+/// Appends as many of the entries as fit, the first ones, to the message in the first `used` bytes; returns the
+/// new length.
+///
+/// # Errors
+/// [`EncodeError::BufferTooSmall`] when there is no room even for an empty list; the message is unchanged.
+pub fn append_servers<'a>(
+    entries: impl Iterator<Item = ServerEntry<'a>>,
+    out: &mut [u8],
+    used: usize,
+) -> Result<usize, EncodeError> {
+    // The length takes three bytes whatever it is, so that it can be written last.
+    const HEAD: usize = 5;
+    let (head, mut rest) = out
+        .get_mut(used..)
+        .and_then(|rest| rest.split_first_chunk_mut::<HEAD>())
+        .ok_or(EncodeError::BufferTooSmall)?;
+    let (mut count, mut length) = (0_u8, 1_usize);
+    for entry in entries.take(usize::from(u8::MAX)) {
+        let Ok(bytes) = put(&entry, rest) else { break };
+        let Some(after) = rest.get_mut(bytes..) else { break };
+        rest = after;
+        length = length.saturating_add(bytes);
+        count = count.saturating_add(1);
+    }
+    let low = |shift: usize| u8::try_from((length >> shift) & 0x7f).unwrap_or(0);
+    *head = [SERVERS, low(0) | 0x80, low(7) | 0x80, low(14), count];
+    Ok(used.saturating_add(HEAD - 1).saturating_add(length))
+}
+
+fn put(entry: &ServerEntry<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let total = out.len();
+    let rest = write(&entry.id, out)?;
+    let rest = write(&entry.addr, rest)?;
+    let rest = write(&entry.load, rest)?;
+    let rest = write(&entry.tags, rest)?;
+    Ok(total.saturating_sub(rest.len()))
+}
+
+/// The servers a message recommends, best first; `None` when it says nothing about that, which is not the same as
+/// an empty list. Ends at the first entry that is malformed.
+#[must_use]
+pub fn servers(message: &[u8]) -> Option<impl Iterator<Item = ServerEntry<'_>>> {
+    let (&count, mut rest) = section(message, SERVERS)?.split_first()?;
+    let entries = (0..count).map_while(move |_| {
+        let (entry, after) = get(rest).ok()?;
+        rest = after;
+        Some(entry)
+    });
+    Some(entries)
+}
+
+fn get(bytes: &[u8]) -> Result<(ServerEntry<'_>, &[u8]), DecodeError> {
+    let (id, rest) = take(bytes)?;
+    let (addr, rest) = take(rest)?;
+    let (load, rest) = take(rest)?;
+    let (tags, rest) = take(rest)?;
+    Ok((ServerEntry { id, addr, load, tags }, rest))
+}
+
+fn section(message: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut found = sections(body_end(message).ok()?);
+    found.find_map(|section| match section {
+        Ok((tag, bytes)) if tag == wanted => Some(bytes),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::tests::{golden_line, hex, sample};
+    use super::super::{Body, MESSAGE_BYTES_MAX, decode, encode};
+    use super::*;
+
+    fn entry(id: u32, tags: &str) -> ServerEntry<'_> {
+        let socket = core::net::SocketAddr::from(([10, 0, 2, 2], 7_500));
+        ServerEntry {
+            id: NodeId::new(id),
+            addr: socket.into(),
+            load: LoadReport {
+                age_ms: 300,
+                in_flight: 2,
+                capacity: 64,
+                ..LoadReport::default()
+            },
+            tags,
+        }
+    }
+
+    #[test]
+    fn golden_vectors_of_the_specification() {
+        let mut buffer = [0; 2 * MESSAGE_BYTES_MAX];
+        let message = sample(Body::Leave);
+        let used = encode(&message, &mut buffer).unwrap();
+        let interest_said = Interest {
+            places: 8,
+            tag_bytes: 32,
+            datagram: 600,
+        };
+        let end = append_interest(&interest_said, &mut buffer, used).unwrap();
+        assert_eq!(hex(&buffer[used..end]), golden_line("interest"));
+        let listed = [entry(2, "zone=eu-1"), entry(300, "")];
+        let all = append_servers(listed.into_iter(), &mut buffer, end).unwrap();
+        assert_eq!(hex(&buffer[end..all]), golden_line("servers"));
+
+        assert_eq!(decode(&buffer[..all]), Ok(message));
+        assert_eq!(interest(&buffer[..all]), Some(interest_said));
+        assert!(servers(&buffer[..all]).unwrap().eq(listed));
+        assert!(
+            servers(&buffer[..end]).is_none(),
+            "nothing said is not an empty list"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        let used = encode(&sample(Body::Heartbeat), &mut buffer).unwrap();
+        let two = append_servers([entry(1, ""), entry(2, "")].into_iter(), &mut buffer, used).unwrap();
+        for end in used..two {
+            let written = append_servers([entry(1, ""), entry(2, "")].into_iter(), &mut buffer[..end], used);
+            let Ok(length) = written else {
+                assert!(end < used + 5);
+                continue;
+            };
+            let listed = servers(&buffer[..length]).unwrap().count();
+            assert!(listed < 2, "{end}");
+            assert!(decode(&buffer[..length]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_cut_off_ends_there() {
+        let mut buffer = [0; MESSAGE_BYTES_MAX];
+        let used = encode(&sample(Body::Heartbeat), &mut buffer).unwrap();
+        let end = append_servers([entry(1, ""), entry(2, "")].into_iter(), &mut buffer, used).unwrap();
+        buffer[used + 4] = 200;
+        assert_eq!(servers(&buffer[..end]).unwrap().count(), 2);
+        for cut in 0..end {
+            if let Some(found) = servers(&buffer[..cut]) {
+                assert_eq!(found.count(), 0, "{cut}");
+            }
+        }
+    }
+}
