@@ -1,2 +1,3 @@
 //! x
 #![no_std]
+mod clock; mod fmt; mod socket; mod wakers;
