@@ -1,0 +1,144 @@
+//! One step of the task: at most a datagram out, a datagram in, and what is due.
+
+use core::task::{Context, Poll};
+
+use lb_core::edge::{Answer, Received};
+use lb_core::member::Addr;
+use lb_core::wire::seal::{Cipher, RANDOM_BYTES};
+use lb_core::{Duration, Instant};
+
+use crate::clock;
+use crate::socket::Datagrams;
+use crate::state::{Delivery, State};
+
+/// A datagram that the stack keeps back for longer is for a neighbour that does not answer, and all others wait behind
+/// it. An answer to ARP takes a few milliseconds; one that comes later serves the next datagram.
+const STUCK: Duration = Duration::from_millis(100);
+
+/// An answer that its call does not take within this time is dropped: nobody polls that call, and everybody else waits
+/// for the buffer. If the call is polled later it asks again, and the server repeats its answer.
+const HAND_OVER: Duration = Duration::from_millis(100);
+
+/// What a step has come to.
+pub(crate) enum Step {
+    /// Something was done, there may be more.
+    Again,
+    /// Nothing to do until the task is woken.
+    Done,
+    /// The socket does not send.
+    Stuck,
+}
+
+impl<
+    const SERVERS: usize,
+    const SESSIONS: usize,
+    const CALLS: usize,
+    const TAGS: usize,
+    const DATAGRAM: usize,
+    C: Cipher,
+> State<SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>
+{
+    pub(crate) fn handle_link(&mut self, now: Instant, up: bool) {
+        self.core.handle_link(now, up);
+        self.changed();
+    }
+
+    /// `blocked` is since when the socket has refused the datagram in the outbox.
+    pub(crate) fn step(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        socket: &impl Datagrams,
+        blocked: &mut Option<Instant>,
+        random: &mut impl FnMut() -> [u8; RANDOM_BYTES],
+    ) -> Step {
+        self.runner.register(cx.waker());
+        let mut worked = self.keep_time(now, random);
+        worked |= self.send(cx, now, socket, blocked);
+        worked |= self.receive(cx, now, socket);
+        while self.core.poll_event().is_some() {}
+        if worked {
+            return Step::Again;
+        }
+        let stuck_at = blocked.map(|since| since.saturating_add(STUCK));
+        if stuck_at.is_some_and(|at| at <= now) {
+            return Step::Stuck;
+        }
+        let expires = self.inbox.as_ref().map(|delivery| delivery.until);
+        let wake = [self.core.next_deadline(), stuck_at, expires];
+        if let Some(at) = wake.into_iter().flatten().min() {
+            clock::wake_at(cx, at);
+        }
+        Step::Done
+    }
+
+    fn keep_time(&mut self, now: Instant, random: &mut impl FnMut() -> [u8; RANDOM_BYTES]) -> bool {
+        if self.inbox.as_ref().is_some_and(|delivery| delivery.until <= now) {
+            self.inbox = None;
+        }
+        let due = self.core.next_deadline().is_some_and(|at| at <= now);
+        if due {
+            self.core.handle_timeout(now, random);
+            self.changed();
+        }
+        due
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        socket: &impl Datagrams,
+        blocked: &mut Option<Instant>,
+    ) -> bool {
+        if self.outbox.is_none() {
+            self.outbox = self.core.poll_transmit(now, &mut self.sealed);
+        }
+        let Some(transmit) = &self.outbox else {
+            return false;
+        };
+        let datagram = self.sealed.get(..transmit.len).unwrap_or_default();
+        if socket.poll_send(cx, datagram, transmit.addr).is_pending() {
+            blocked.get_or_insert(now);
+            return false;
+        }
+        *blocked = None;
+        self.outbox = None;
+        self.callers.wake();
+        true
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant, socket: &impl Datagrams) -> bool {
+        if self.inbox.is_some() {
+            return false;
+        }
+        let Poll::Ready(received) = socket.poll_receive(cx, &mut self.received) else {
+            return false;
+        };
+        if let Some((len, from)) = received {
+            self.handle_datagram(now, len, from);
+        }
+        true
+    }
+
+    fn handle_datagram(&mut self, now: Instant, len: usize, from: Addr) {
+        let origin = self.received.as_ptr().addr();
+        let datagram = self.received.get_mut(..len).unwrap_or_default();
+        match self.core.handle_datagram(now, from, datagram) {
+            Err(_) => return,
+            Ok(Received::Control) => {}
+            Ok(Received::Answer(Answer { call, server, result })) => {
+                let (outcome, bytes) = outcome(result);
+                self.inbox = Some(Delivery {
+                    call,
+                    server,
+                    outcome,
+                    start: bytes.as_ptr().addr().saturating_sub(origin),
+                    len: bytes.len(),
+                    until: now.saturating_add(HAND_OVER),
+                });
+            }
+        }
+        self.changed();
+    }
+}
