@@ -22,6 +22,7 @@
 //!
 //! * `defmt`: `defmt::Format` for the public types and log lines through defmt. Exclusive with `log`.
 //! * `log`: log lines through the `log` facade. Exclusive with `defmt`.
+//! * `edge`: a microcontroller's side of a cluster, `edge`; with `seal`.
 //! * `seal`: sealed datagrams with ChaCha20-Poly1305, `wire::seal`.
 //! * `seal-ascon`: Ascon-AEAD128 for them as well, the smaller choice.
 //! * `std`: conversion from `std::time::Instant`. Nothing else changes.
@@ -53,6 +54,8 @@ compile_error!("the features `defmt` and `log` of lb-core are exclusive: enable 
 
 mod fmt;
 
+#[cfg(feature = "edge")]
+pub mod edge;
 pub mod elect;
 pub mod health;
 mod id;

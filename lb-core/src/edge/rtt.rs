@@ -25,7 +25,9 @@ impl Rtt {
     /// A round trip that was not ambiguous (Karn): its request was sent once.
     pub(super) fn sample(&mut self, took: Duration) {
         // Up to a minute, so that eight times it fits.
-        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).clamp(1, 60_000_000);
+        let took = u32::try_from(took.as_micros())
+            .unwrap_or(u32::MAX)
+            .clamp(1, 60_000_000);
         if self.srtt8 == 0 {
             self.srtt8 = took.saturating_mul(8);
             self.var4 = took.saturating_mul(2);
@@ -71,7 +73,10 @@ mod tests {
         assert!((100..=110).contains(&rtt.timeout(1).as_millis()));
         assert!((200..=220).contains(&rtt.timeout(2).as_millis()));
         rtt.sample(Duration::from_secs(1));
-        assert!(rtt.timeout(1).as_millis() > 500, "one late answer makes it careful");
+        assert!(
+            rtt.timeout(1).as_millis() > 500,
+            "one late answer makes it careful"
+        );
     }
 
     #[test]

@@ -204,7 +204,11 @@ mod tests {
         assert_eq!(served.request(1, 100 - CALLS_REMEMBERED + 1), Admit::New);
         assert_eq!(served.request(1, 100 - CALLS_REMEMBERED), Admit::Forgotten);
         assert!(served.answer(1, 100, 0));
-        assert_eq!(served.request(1, u32::MAX), Admit::New, "a leap forgets all before");
+        assert_eq!(
+            served.request(1, u32::MAX),
+            Admit::New,
+            "a leap forgets all before"
+        );
         assert_eq!(served.request(1, 99), Admit::Forgotten);
     }
 

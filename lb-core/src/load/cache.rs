@@ -110,6 +110,14 @@ impl Endpoint {
         self.id
     }
 
+    /// Who it is was learnt, or turned out to be another.
+    pub(crate) fn rename(&mut self, id: NodeId) {
+        if self.id != id {
+            self.id = id;
+            self.clear_report();
+        }
+    }
+
     /// The last report, whatever its age.
     #[must_use]
     pub const fn cached(&self) -> Option<&CachedLoad> {
@@ -135,7 +143,11 @@ impl Endpoint {
 
     /// Keeps a report that arrived now, unless a newer one is known.
     pub(crate) fn record(&mut self, now: Instant, report: LoadReport) -> Recorded {
-        let incoming = CachedLoad::new(now, report);
+        self.adopt(CachedLoad::new(now, report))
+    }
+
+    /// Keeps what was known of the same node elsewhere, unless something newer is known here.
+    pub(crate) fn adopt(&mut self, incoming: CachedLoad) -> Recorded {
         let recorded = match &mut self.cached {
             Some(cached) => cached.merge(incoming),
             none => {

@@ -1,0 +1,139 @@
+//! What an edge knows of one server, and the session it has there.
+
+use crate::NodeId;
+use crate::health::{Detector, Timers, Verdict};
+use crate::load::Endpoint;
+use crate::member::{Addr, Tags};
+use crate::time::{Duration, Instant};
+use crate::wire::seal::{Cipher, Session};
+
+use super::ServerState;
+use super::rtt::Rtt;
+
+/// The pause after a failed handshake; it doubles up to a heartbeat.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+
+/// A server, or room for one.
+#[derive(Clone, Debug)]
+pub(super) struct Place<const TAGS: usize> {
+    pub(super) used: bool,
+    /// Configured: never forgotten.
+    pub(super) seed: bool,
+    /// Its id is known: it was heard, or recommended by another server.
+    pub(super) known: bool,
+    pub(super) draining: bool,
+    /// Handshakes in a row that were not answered.
+    pub(super) fails: u8,
+    pub(super) reported: Option<ServerState>,
+    pub(super) addr: Addr,
+    pub(super) epoch: u32,
+    pub(super) rtt: Rtt,
+    pub(super) endpoint: Endpoint,
+    pub(super) detector: Detector,
+    /// No handshake before.
+    pub(super) retry_at: Instant,
+    /// Recommended until then, unless it is said again.
+    pub(super) listed_until: Instant,
+    pub(super) tags: Tags<TAGS>,
+}
+
+impl<const TAGS: usize> Place<TAGS> {
+    pub(super) const FREE: Self = Self {
+        used: false,
+        seed: false,
+        known: false,
+        draining: false,
+        fails: 0,
+        reported: None,
+        addr: Addr::NONE,
+        epoch: 0,
+        rtt: Rtt::UNKNOWN,
+        endpoint: Endpoint::new(NodeId::new(0)),
+        detector: Detector::new(),
+        retry_at: Instant::ZERO,
+        listed_until: Instant::ZERO,
+        tags: Tags::new(),
+    };
+
+    pub(super) fn new(addr: Addr) -> Self {
+        Self {
+            used: true,
+            addr,
+            ..Self::FREE
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<NodeId> {
+        self.known.then(|| self.endpoint.id())
+    }
+
+    pub(super) fn is(&self, id: NodeId) -> bool {
+        self.used && self.id() == Some(id)
+    }
+
+    pub(super) fn set_id(&mut self, id: NodeId) {
+        self.known = true;
+        self.endpoint.rename(id);
+    }
+
+    /// Nobody answered: it rests for a while, longer each time.
+    pub(super) fn failed(&mut self, now: Instant, timers: &Timers) {
+        let pause = PAUSE_FIRST.saturating_mul(1 << self.fails.min(8));
+        self.fails = self.fails.saturating_add(1);
+        self.retry_at = now.saturating_add(pause.min(timers.heartbeat()));
+    }
+
+    /// The state to show, given whether there is a session.
+    pub(super) fn state(&self, now: Instant, timers: &Timers) -> ServerState {
+        if self.draining {
+            return ServerState::Draining;
+        }
+        match self.detector.verdict(now, timers) {
+            Verdict::Unheard => ServerState::Unheard,
+            Verdict::Alive => ServerState::Alive,
+            Verdict::Suspect => ServerState::Suspect,
+            Verdict::Failed => ServerState::Failed,
+        }
+    }
+}
+
+/// What is still to be sent in a session: bits, so that nothing queues up.
+pub(super) mod owed {
+    pub(in super::super) const LEAVE: u8 = 1;
+    pub(in super::super) const JOIN: u8 = 1 << 1;
+    pub(in super::super) const HEARTBEAT: u8 = 1 << 2;
+}
+
+/// A session with the server in a place.
+pub(super) struct Link<C: Cipher> {
+    pub(super) slot: u8,
+    /// Heartbeated even when it is not used.
+    pub(super) home: bool,
+    /// The server knows our tags and what we can keep.
+    pub(super) joined: bool,
+    pub(super) owes: u8,
+    pub(super) session: Session<C>,
+    /// When it was made, or the server was asked again for want of an answer.
+    pub(super) since: Instant,
+    /// When a call last used it.
+    pub(super) last_call: Instant,
+    pub(super) next_heartbeat: Instant,
+    /// When the one heartbeat that waits for its answer was sent.
+    pub(super) asked: Option<Instant>,
+}
+
+impl<C: Cipher> Link<C> {
+    pub(super) fn new(now: Instant, slot: u8, session: Session<C>) -> Self {
+        Self {
+            slot,
+            home: false,
+            joined: false,
+            owes: owed::JOIN,
+            session,
+            since: now,
+            last_call: now,
+            next_heartbeat: now,
+            asked: None,
+        }
+    }
+}
