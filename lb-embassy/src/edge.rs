@@ -16,9 +16,9 @@ use crate::clock;
 use crate::fmt::debug;
 use crate::handle::EdgeHandle;
 use crate::socket::{Link, Socket, SocketSlices};
-use crate::state::{Core, with};
+use crate::state::Core;
 use crate::step::Step;
-use crate::storage::{EdgeStorage, Storage};
+use crate::storage::{EdgeStorage, Storage, with};
 
 /// Datagrams each way before other tasks have a turn.
 const STEPS: u32 = 8;

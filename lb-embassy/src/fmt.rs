@@ -9,13 +9,4 @@ macro_rules! debug {
     }};
 }
 
-macro_rules! warning {
-    ($($arg:tt)*) => {{
-        #[cfg(feature = "defmt")]
-        defmt::warn!($($arg)*);
-        #[cfg(feature = "log")]
-        log::warn!($($arg)*);
-    }};
-}
-
-pub(crate) use {debug, warning};
+pub(crate) use debug;

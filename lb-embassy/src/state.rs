@@ -1,9 +1,5 @@
 //! What the task and the handles share.
 
-use core::cell::RefCell;
-
-use embassy_sync::blocking_mutex::Mutex;
-use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::waitqueue::WakerRegistration;
 use lb_core::edge::{self, CallId, Transmit};
 use lb_core::wire::seal::Cipher;
@@ -22,7 +18,8 @@ pub(crate) type Core<const SERVERS: usize, const SESSIONS: usize, const CALLS: u
 /// The core, one datagram each way, and who waits.
 ///
 /// It is consistent whenever its lock is free, so a future that is dropped leaves at most a datagram that nobody takes.
-pub(crate) struct State<
+#[expect(missing_debug_implementations, reason = "it cannot be named outside")]
+pub struct State<
     const SERVERS: usize,
     const SESSIONS: usize,
     const CALLS: usize,
@@ -54,20 +51,11 @@ pub(crate) struct Delivery {
     /// Where in `received` its bytes are.
     pub(crate) start: usize,
     pub(crate) len: usize,
-    /// A call that has not taken it by then is not being polled: it has to ask the server again.
+    /// By then it is to be taken.
     pub(crate) until: Instant,
+    /// Its call was woken once more, because nothing was polled meanwhile and that may not be the call's fault.
+    pub(crate) reminded: bool,
 }
-
-/// The state under the mutex of the user's choice.
-pub(crate) type Shared<
-    M,
-    const SERVERS: usize,
-    const SESSIONS: usize,
-    const CALLS: usize,
-    const TAGS: usize,
-    const DATAGRAM: usize,
-    C,
-> = Mutex<M, RefCell<State<SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>>>;
 
 impl<
     const SERVERS: usize,
@@ -96,9 +84,4 @@ impl<
         self.callers.wake();
         self.waiters.wake();
     }
-}
-
-/// Runs `f` with the state. Nothing in `f` may call back into this crate.
-pub(crate) fn with<S, M: RawMutex, R>(shared: &Mutex<M, RefCell<S>>, f: impl FnOnce(&mut S) -> R) -> R {
-    shared.lock(|state| f(&mut state.borrow_mut()))
 }

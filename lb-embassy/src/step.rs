@@ -7,7 +7,9 @@ use lb_core::member::Addr;
 use lb_core::wire::seal::{Cipher, RANDOM_BYTES};
 use lb_core::{Duration, Instant};
 
+use crate::call::outcome;
 use crate::clock;
+use crate::fmt::debug;
 use crate::socket::Datagrams;
 use crate::state::{Delivery, State};
 
@@ -15,8 +17,8 @@ use crate::state::{Delivery, State};
 /// it. An answer to ARP takes a few milliseconds; one that comes later serves the next datagram.
 const STUCK: Duration = Duration::from_millis(100);
 
-/// An answer that its call does not take within this time is dropped: nobody polls that call, and everybody else waits
-/// for the buffer. If the call is polled later it asks again, and the server repeats its answer.
+/// An answer that its call does not take within twice this time ends it: nobody polls that call, and everybody else
+/// waits for the buffer.
 const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// What a step has come to.
@@ -73,15 +75,28 @@ impl<
     }
 
     fn keep_time(&mut self, now: Instant, random: &mut impl FnMut() -> [u8; RANDOM_BYTES]) -> bool {
-        if self.inbox.as_ref().is_some_and(|delivery| delivery.until <= now) {
-            self.inbox = None;
-        }
+        self.hurry(now);
         let due = self.core.next_deadline().is_some_and(|at| at <= now);
         if due {
             self.core.handle_timeout(now, random);
             self.changed();
         }
         due
+    }
+
+    fn hurry(&mut self, now: Instant) {
+        let Some(delivery) = self.inbox.as_mut().filter(|delivery| delivery.until <= now) else {
+            return;
+        };
+        if delivery.reminded {
+            debug!("an answer was not taken: its call is not polled");
+            let call = delivery.call;
+            self.end(now, call);
+        } else {
+            delivery.reminded = true;
+            delivery.until = now.saturating_add(HAND_OVER);
+        }
+        self.callers.wake();
     }
 
     fn send(
@@ -136,6 +151,7 @@ impl<
                     start: bytes.as_ptr().addr().saturating_sub(origin),
                     len: bytes.len(),
                     until: now.saturating_add(HAND_OVER),
+                    reminded: false,
                 });
             }
         }

@@ -2,14 +2,21 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use core::task::{Context, Poll};
 
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
-use lb_core::edge::DATAGRAM_BYTES_MIN;
+use lb_core::Instant;
+use lb_core::edge::{CallId, Choice, Counters, DATAGRAM_BYTES_MIN, PickError, Status};
+use lb_core::load::LoadReport;
+use lb_core::member::Filter;
 use lb_core::wire::seal::{ChaCha20Poly1305, Cipher};
 
+use crate::call::{Answer, Asked, CallError};
+use crate::clock;
+use crate::handle::Server;
 use crate::socket::{SocketBuffers, SocketSlices};
-use crate::state::{Core, Shared, State};
+use crate::state::{Core, State};
 
 /// All the memory of an [`crate::Edge`], usually in a `StaticCell`.
 ///
@@ -33,7 +40,7 @@ pub struct EdgeStorage<
     const DATAGRAM: usize,
     C: Cipher = ChaCha20Poly1305,
 > {
-    shared: Option<Shared<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>>,
+    shared: Option<<Self as sealed::Storage>::Shared>,
     socket: SocketBuffers<DATAGRAM>,
 }
 
@@ -67,10 +74,7 @@ impl<
     pub(crate) fn fill(
         &mut self,
         core: Core<SERVERS, SESSIONS, CALLS, TAGS, C>,
-    ) -> (
-        &Shared<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>,
-        SocketSlices<'_>,
-    ) {
+    ) -> (&<Self as sealed::Storage>::Shared, SocketSlices<'_>) {
         let shared = self.shared.insert(Mutex::new(RefCell::new(State::new(core))));
         (shared, self.socket.slices())
     }
@@ -108,27 +112,8 @@ impl<
     }
 }
 
-mod sealed {
-    pub trait Sealed {
-        type Shared;
-    }
-}
-
 /// [`EdgeStorage`] of any size, so that the types of edges and handles need not repeat its parameters.
-pub trait Storage: sealed::Sealed {}
-
-impl<
-    M: RawMutex,
-    const SERVERS: usize,
-    const SESSIONS: usize,
-    const CALLS: usize,
-    const TAGS: usize,
-    const DATAGRAM: usize,
-    C: Cipher,
-> sealed::Sealed for EdgeStorage<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>
-{
-    type Shared = Shared<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>;
-}
+pub trait Storage: sealed::Storage {}
 
 impl<
     M: RawMutex,
@@ -142,4 +127,102 @@ impl<
 {
 }
 
-pub(crate) use sealed::Sealed;
+mod sealed {
+    pub trait Storage {
+        type Shared: super::Shared;
+    }
+}
+
+impl<
+    M: RawMutex,
+    const SERVERS: usize,
+    const SESSIONS: usize,
+    const CALLS: usize,
+    const TAGS: usize,
+    const DATAGRAM: usize,
+    C: Cipher,
+> sealed::Storage for EdgeStorage<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>
+{
+    type Shared = Mutex<M, RefCell<State<SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>>>;
+}
+
+/// The state under its lock, whatever its size. Nothing that is done under the lock calls the user's code.
+pub trait Shared {
+    fn poll_call(&self, asked: &mut Asked<'_>, cx: &mut Context<'_>) -> Poll<Result<Answer, CallError>>;
+    fn give_up(&self, call: CallId);
+    fn poll_attached(&self, cx: &mut Context<'_>) -> Poll<()>;
+    fn pick(&self, filter: &Filter) -> Result<Choice, PickError>;
+    fn status(&self) -> Status;
+    fn counters(&self) -> Counters;
+    fn server(&self, index: usize) -> Option<Server>;
+    fn set_load(&self, load: LoadReport);
+    fn leave(&self);
+}
+
+impl<
+    M: RawMutex,
+    const SERVERS: usize,
+    const SESSIONS: usize,
+    const CALLS: usize,
+    const TAGS: usize,
+    const DATAGRAM: usize,
+    C: Cipher,
+> Shared for Mutex<M, RefCell<State<SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>>>
+{
+    fn poll_call(&self, asked: &mut Asked<'_>, cx: &mut Context<'_>) -> Poll<Result<Answer, CallError>> {
+        with(self, |state| state.poll_call(clock::now(), asked, cx))
+    }
+
+    fn give_up(&self, call: CallId) {
+        with(self, |state| state.end(clock::now(), call));
+    }
+
+    fn poll_attached(&self, cx: &mut Context<'_>) -> Poll<()> {
+        with(self, |state| {
+            if state.core.status().attached {
+                return Poll::Ready(());
+            }
+            state.wait(clock::now(), Instant::from_micros(u64::MAX), cx);
+            Poll::Pending
+        })
+    }
+
+    fn pick(&self, filter: &Filter) -> Result<Choice, PickError> {
+        with(self, |state| state.core.pick(clock::now(), filter))
+    }
+
+    fn status(&self) -> Status {
+        with(self, |state| state.core.status())
+    }
+
+    fn counters(&self) -> Counters {
+        with(self, |state| *state.core.counters())
+    }
+
+    fn server(&self, index: usize) -> Option<Server> {
+        with(self, |state| {
+            state
+                .core
+                .servers()
+                .nth(index)
+                .map(|view| Server::new(clock::now(), &view))
+        })
+    }
+
+    fn set_load(&self, load: LoadReport) {
+        with(self, |state| state.core.set_load(load));
+    }
+
+    fn leave(&self) {
+        with(self, |state| {
+            state.core.leave(clock::now());
+            state.changed();
+            state.runner.wake();
+        });
+    }
+}
+
+/// Runs `f` with the state.
+pub(crate) fn with<S, M: RawMutex, R>(shared: &Mutex<M, RefCell<S>>, f: impl FnOnce(&mut S) -> R) -> R {
+    shared.lock(|state| f(&mut state.borrow_mut()))
+}
