@@ -36,6 +36,8 @@ pub struct State<
     pub(crate) sealed: [u8; DATAGRAM],
     /// The datagram in `sealed` that the task has not sent yet.
     pub(crate) outbox: Option<Transmit>,
+    /// When the core was last told that something is due.
+    pub(crate) kept: Instant,
     /// The task.
     pub(crate) runner: WakerRegistration,
     /// The calls under way. There are as many places as calls.
@@ -73,6 +75,7 @@ impl<
             inbox: None,
             sealed: [0; DATAGRAM],
             outbox: None,
+            kept: Instant::ZERO,
             runner: WakerRegistration::new(),
             callers: Wakers::new(),
             waiters: Wakers::new(),

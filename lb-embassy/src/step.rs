@@ -66,8 +66,11 @@ impl<
         if stuck_at.is_some_and(|at| at <= now) {
             return Step::Stuck;
         }
+        // What is due but finds the outbox full waits for the socket.
+        let due = self.core.next_deadline();
+        let due = due.filter(|at| *at > now || stuck_at.is_none());
         let expires = self.inbox.as_ref().map(|delivery| delivery.until);
-        let wake = [self.core.next_deadline(), stuck_at, expires];
+        let wake = [due, stuck_at, expires];
         if let Some(at) = wake.into_iter().flatten().min() {
             clock::wake_at(cx, at);
         }
@@ -76,8 +79,10 @@ impl<
 
     fn keep_time(&mut self, now: Instant, random: &mut impl FnMut() -> [u8; RANDOM_BYTES]) -> bool {
         self.hurry(now);
-        let due = self.core.next_deadline().is_some_and(|at| at <= now);
+        // Once at each moment: what is due stays so until it can be sent.
+        let due = self.kept < now && self.core.next_deadline().is_some_and(|at| at <= now);
         if due {
+            self.kept = now;
             self.core.handle_timeout(now, random);
             self.changed();
         }

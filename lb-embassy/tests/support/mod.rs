@@ -5,3 +5,5 @@
 pub(crate) mod clock;
 pub(crate) mod hub;
 pub(crate) mod world;
+pub(crate) mod orchard;
+pub(crate) mod server;
