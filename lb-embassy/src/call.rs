@@ -77,9 +77,14 @@ impl fmt::Display for CallError {
             Self::Busy => f.write_str("too many calls at once: wait for one, or use a larger CALLS"),
             Self::Handler { .. } => f.write_str("the handler refused: its text is in the buffer"),
             Self::UnknownMethod => f.write_str("the server has no such method"),
-            Self::RequestTooLarge { limit } => write!(f, "the request is longer than {limit} bytes: split it"),
+            Self::RequestTooLarge { limit } => {
+                write!(f, "the request is longer than {limit} bytes: split it")
+            }
             Self::ResponseTooLarge { size } => {
-                write!(f, "the answer has {size} bytes: give a larger buffer, up to a datagram")
+                write!(
+                    f,
+                    "the answer has {size} bytes: give a larger buffer, up to a datagram"
+                )
             }
             Self::Forgotten => f.write_str("the server cannot tell whether it did this before"),
             Self::Method => write!(f, "a method has 1 to {METHOD_BYTES_MAX} bytes"),

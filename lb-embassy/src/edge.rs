@@ -142,6 +142,8 @@ impl<
 
 impl<S: Storage, R> fmt::Debug for Edge<'_, S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Edge").field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Edge")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
     }
 }

@@ -142,7 +142,12 @@ impl Link {
     }
 
     /// What it changed to since the last time, if it did.
-    pub(crate) fn poll_change(&mut self, cx: &mut Context<'_>, now: Instant, stack: Stack<'_>) -> Option<bool> {
+    pub(crate) fn poll_change(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        stack: Stack<'_>,
+    ) -> Option<bool> {
         let up = stack.is_link_up() && stack.is_config_up();
         let changed = self.up != Some(up);
         if changed || now.since(self.registered) >= Self::REGISTER_EVERY {

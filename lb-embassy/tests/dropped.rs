@@ -86,7 +86,11 @@ fn a_call_may_be_dropped_at_each_poll() {
                 .await
             });
             let ended = ended.expect("neither dropped nor ended");
-            check(&mut orchard, &site, &format!("{method} dropped after {polls} polls"));
+            check(
+                &mut orchard,
+                &site,
+                &format!("{method} dropped after {polls} polls"),
+            );
             if let Some(answer) = ended {
                 answer.unwrap();
                 assert!(polls > 2, "it is polled more than once");
@@ -146,7 +150,10 @@ fn the_task_may_be_dropped_at_each_poll() {
     for polls in 0..30 {
         orchard.world.kill(site.task);
         let edge = Rc::clone(&site.edge);
-        #[expect(clippy::await_holding_refcell_ref, reason = "the task is its only user while it runs")]
+        #[expect(
+            clippy::await_holding_refcell_ref,
+            reason = "the task is its only user while it runs"
+        )]
         let task = orchard.world.spawn(async move {
             drop_after(async { edge.borrow_mut().run().await }, polls).await;
         });
@@ -162,7 +169,10 @@ fn the_task_may_be_dropped_at_each_poll() {
         orchard.world.kill(task);
         site.task = orchard.run(&site.edge);
         assert!(orchard.world.run_until(3_100, || result.get().is_some()));
-        assert!(matches!(result.get(), Some(Ok(_))), "dropped after {polls} polls: {result:?}");
+        assert!(
+            matches!(result.get(), Some(Ok(_))),
+            "dropped after {polls} polls: {result:?}"
+        );
         check(&mut orchard, &site, &format!("run dropped after {polls} polls"));
     }
 }
@@ -173,7 +183,10 @@ fn without_its_task_an_edge_keeps_deadlines() {
     orchard.world.kill(site.task);
     for _ in 0..3 {
         let refused = orchard.call(&site, "who", b"", 500).unwrap_err();
-        assert!(matches!(refused, CallError::Deadline | CallError::NoServer(_)), "{refused}");
+        assert!(
+            matches!(refused, CallError::Deadline | CallError::NoServer(_)),
+            "{refused}"
+        );
     }
     orchard.world.run_for(60_000);
     site.task = orchard.run(&site.edge);
@@ -218,7 +231,11 @@ fn an_answer_survives_a_pause_of_everything() {
     // Spawned after the edge's task, and so polled after it.
     orchard.world.spawn(async move {
         let mut out = [0; 8];
-        slot.set(Some(handle.call("slow", &[0, 10], &mut out, Duration::from_secs(5)).await));
+        slot.set(Some(
+            handle
+                .call("slow", &[0, 10], &mut out, Duration::from_secs(5))
+                .await,
+        ));
     });
     orchard.world.run_for(5);
     // The answer arrives in the middle of a second in which nobody is polled.

@@ -21,7 +21,11 @@ const LOSSY: Faults = Faults {
 #[test]
 fn joins_and_is_answered() {
     let (mut orchard, site) = Orchard::attached(1);
-    assert_eq!(orchard.log.borrow().joins, 2, "it learnt of the other server, and joined there");
+    assert_eq!(
+        orchard.log.borrow().joins,
+        2,
+        "it learnt of the other server, and joined there"
+    );
     let (body, answer) = orchard.call(&site, "upper", b"hello", 1000).unwrap();
     assert_eq!(body, b"HELLO");
     assert!([1, 2].contains(&answer.server.get()));
@@ -38,7 +42,10 @@ fn a_quiet_edge_is_quiet() {
     let (polls, sent) = (orchard.world.polls, site.handle.counters().sent);
     orchard.world.run_for(60_000);
     let sent = site.handle.counters().sent - sent;
-    assert!((20..=30).contains(&sent), "heartbeats of two servers in a minute: {sent}");
+    assert!(
+        (20..=30).contains(&sent),
+        "heartbeats of two servers in a minute: {sent}"
+    );
     // All tasks of three hosts together.
     let polls = orchard.world.polls - polls;
     assert!(polls < 600, "{polls} polls in a minute of silence");
@@ -117,7 +124,11 @@ fn a_pulled_cable_needs_no_reboot() {
     orchard.world.run_for(5_000);
     let before = site.handle.counters().sent;
     orchard.world.run_for(60_000);
-    assert_eq!(site.handle.counters().sent, before, "nothing is sent without a link");
+    assert_eq!(
+        site.handle.counters().sent,
+        before,
+        "nothing is sent without a link"
+    );
     assert!(orchard.call(&site, "who", b"", 500).is_err());
     orchard.pull(site.port, true);
     let began = clock::now();
@@ -150,14 +161,18 @@ fn all_servers_may_go_and_come_back() {
     let (mut orchard, site) = Orchard::attached(8);
     orchard.world.run_for(10_000);
     let ports = [orchard.servers[0].port, orchard.servers[1].port];
-    ports.map(|port| orchard.pull(port, false));
+    for port in ports {
+        orchard.pull(port, false);
+    }
     orchard.world.run_for(120_000);
     assert!(!site.handle.status().attached);
     assert!(matches!(
         orchard.call(&site, "who", b"", 1_000),
         Err(CallError::NoServer(_) | CallError::Deadline)
     ));
-    ports.map(|port| orchard.pull(port, true));
+    for port in ports {
+        orchard.pull(port, true);
+    }
     assert!(orchard.attach(&site, 30_000), "it does not come back");
     orchard.call(&site, "who", b"", 3_000).unwrap();
 }
@@ -234,7 +249,10 @@ fn refusals_come_through() {
     let (mut orchard, site) = Orchard::attached(13);
     let unknown = orchard.call(&site, "fly", b"", 1_000).unwrap_err();
     assert_eq!(unknown, CallError::UnknownMethod);
-    assert_eq!(orchard.call(&site, "", b"", 1_000).unwrap_err(), CallError::Method);
+    assert_eq!(
+        orchard.call(&site, "", b"", 1_000).unwrap_err(),
+        CallError::Method
+    );
     let handle = site.handle;
     let refused = orchard.world.wait(1_000, async move {
         let mut out = [0; 5];
@@ -281,7 +299,7 @@ fn a_filter_chooses_among_servers() {
     }
     assert_eq!(ask("kind=d", 500), Err(CallError::NoServer(PickError::NoMatch)));
     let pick = handle.pick(&Filter::parse("kind=c").unwrap()).unwrap();
-    assert_eq!(pick.server.map(|id| id.get()), Some(3));
+    assert_eq!(pick.server.map(lb_core::NodeId::get), Some(3));
 }
 
 #[test]
@@ -294,7 +312,10 @@ fn two_edges_do_not_disturb_each_other() {
     orchard.world.run_for(5_000);
     for turn in 0..20u8 {
         for site in &sites {
-            assert_eq!(orchard.call(site, "upper", &[b'a', turn], 1_000).unwrap().0, [b'A', turn]);
+            assert_eq!(
+                orchard.call(site, "upper", &[b'a', turn], 1_000).unwrap().0,
+                [b'A', turn]
+            );
         }
     }
 }

@@ -141,7 +141,8 @@ impl State {
                 let delay = least + self.rng.below(most - least + 1);
                 if !self.chance(self.faults.loss) {
                     let order = self.sent * 64 + self.flying.len() as u64 % 64;
-                    self.flying.insert((now + u64::from(delay), order), (to, frame.to_vec()));
+                    self.flying
+                        .insert((now + u64::from(delay), order), (to, frame.to_vec()));
                 }
             }
         }

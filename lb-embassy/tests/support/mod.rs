@@ -4,6 +4,6 @@
 
 pub(crate) mod clock;
 pub(crate) mod hub;
-pub(crate) mod world;
 pub(crate) mod orchard;
 pub(crate) mod server;
+pub(crate) mod world;

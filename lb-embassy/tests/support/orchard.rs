@@ -125,7 +125,10 @@ impl Orchard {
     /// Runs an edge, whose former task must be gone.
     pub(crate) fn run(&mut self, edge: &Rc<RefCell<Edge<'static, Storage, TestRng>>>) -> TaskId {
         let edge = Rc::clone(edge);
-        #[expect(clippy::await_holding_refcell_ref, reason = "the task is its only user while it runs")]
+        #[expect(
+            clippy::await_holding_refcell_ref,
+            reason = "the task is its only user while it runs"
+        )]
         self.world.spawn(async move { edge.borrow_mut().run().await })
     }
 

@@ -12,7 +12,9 @@ use lb_core::edge::{Admit, Served};
 use lb_core::load::{LoadReport, ReportVersion};
 use lb_core::member::Addr;
 use lb_core::wire::seal::{ChaCha20Poly1305, DeviceKey, HEADER_BYTES, Peek, Seat, peek, verify_hello};
-use lb_core::wire::{self, Body, Flags, Frame, Header, Kind, Message, Outcome, Request, Response, ServerEntry};
+use lb_core::wire::{
+    self, Body, Flags, Frame, Header, Kind, Message, Outcome, Request, Response, ServerEntry,
+};
 
 use super::clock;
 

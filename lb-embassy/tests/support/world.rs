@@ -137,7 +137,11 @@ impl World {
     }
 
     /// Runs until the future is ready, at most for `millis` milliseconds; then it is dropped.
-    pub(crate) fn wait<T: 'static>(&mut self, millis: u64, future: impl Future<Output = T> + 'static) -> Option<T> {
+    pub(crate) fn wait<T: 'static>(
+        &mut self,
+        millis: u64,
+        future: impl Future<Output = T> + 'static,
+    ) -> Option<T> {
         let result = std::rc::Rc::new(std::cell::RefCell::new(None));
         let slot = std::rc::Rc::clone(&result);
         let task = self.spawn(async move {
