@@ -15,7 +15,7 @@ use rand_core::CryptoRng;
 use crate::clock;
 use crate::fmt::debug;
 use crate::handle::EdgeHandle;
-use crate::socket::{Link, Socket, SocketSlices};
+use crate::socket::{Datagrams, Link, Socket, SocketSlices};
 use crate::state::Core;
 use crate::step::Step;
 use crate::storage::{EdgeStorage, Storage, with};
@@ -114,7 +114,8 @@ impl<
             bytes
         };
         loop {
-            let socket = Socket::open(*stack, buffers, port);
+            let mut datagrams = Datagrams::NONE;
+            let socket = Socket::open(*stack, &mut datagrams, buffers, port);
             let mut blocked = None;
             poll_fn(|cx| {
                 let now = clock::now();

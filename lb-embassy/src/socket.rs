@@ -11,7 +11,7 @@ use lb_core::member::Addr;
 use lb_core::{Duration, Instant};
 
 /// Datagrams in and out, all that the rest of this crate asks of a network.
-pub(crate) trait Datagrams {
+pub(crate) trait Network {
     /// The next datagram: its length in `buffer` and where it came from. `None`: it did not fit and is gone.
     fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Option<(usize, Addr)>>;
 
@@ -22,33 +22,24 @@ pub(crate) trait Datagrams {
 /// Datagrams the stack keeps until the task has time for them, if there is room for their bytes.
 const RECEIVED: usize = 4;
 
-/// What embassy-net's socket needs, twice the largest datagram in bytes.
-///
-/// There is room for one datagram to send: the stack sends in order, so one for a neighbour that does not answer to ARP
-/// keeps back all others. When it does, the task drops it with the socket and opens another.
+/// Where a socket keeps datagrams.
 #[derive(Debug)]
 pub(crate) struct SocketBuffers<const DATAGRAM: usize> {
-    received: [PacketMetadata; RECEIVED],
     receive: [u8; DATAGRAM],
-    sent: [PacketMetadata; 1],
     send: [u8; DATAGRAM],
 }
 
 impl<const DATAGRAM: usize> SocketBuffers<DATAGRAM> {
     pub(crate) const fn new() -> Self {
         Self {
-            received: [PacketMetadata::EMPTY; RECEIVED],
             receive: [0; DATAGRAM],
-            sent: [PacketMetadata::EMPTY; 1],
             send: [0; DATAGRAM],
         }
     }
 
     pub(crate) fn slices(&mut self) -> SocketSlices<'_> {
         SocketSlices {
-            received: &mut self.received,
             receive: &mut self.receive,
-            sent: &mut self.sent,
             send: &mut self.send,
         }
     }
@@ -56,10 +47,24 @@ impl<const DATAGRAM: usize> SocketBuffers<DATAGRAM> {
 
 /// [`SocketBuffers`] of whatever size.
 pub(crate) struct SocketSlices<'a> {
-    received: &'a mut [PacketMetadata],
     receive: &'a mut [u8],
-    sent: &'a mut [PacketMetadata],
     send: &'a mut [u8],
+}
+
+/// Which datagrams those are.
+///
+/// There is room for one to send: the stack sends in order, so one for a neighbour that does not answer to ARP keeps back
+/// all others. When it does, the task drops it with the socket and opens another.
+pub(crate) struct Datagrams {
+    received: [PacketMetadata; RECEIVED],
+    sent: [PacketMetadata; 1],
+}
+
+impl Datagrams {
+    pub(crate) const NONE: Self = Self {
+        received: [PacketMetadata::EMPTY; RECEIVED],
+        sent: [PacketMetadata::EMPTY; 1],
+    };
 }
 
 /// A bound UDP socket.
@@ -67,12 +72,17 @@ pub(crate) struct Socket<'a>(UdpSocket<'a>);
 
 impl<'a> Socket<'a> {
     /// Opens a socket on `port`; 0 means any, and `port` is then the one it got.
-    pub(crate) fn open(stack: Stack<'a>, buffers: &'a mut SocketSlices<'_>, port: &mut u16) -> Self {
+    pub(crate) fn open(
+        stack: Stack<'a>,
+        datagrams: &'a mut Datagrams,
+        buffers: &'a mut SocketSlices<'_>,
+        port: &mut u16,
+    ) -> Self {
         let mut socket = UdpSocket::new(
             stack,
-            buffers.received,
+            &mut datagrams.received,
             buffers.receive,
-            buffers.sent,
+            &mut datagrams.sent,
             buffers.send,
         );
         // It refuses only a port 0, which it replaces, and a socket that is bound, which a new one is not.
@@ -82,7 +92,7 @@ impl<'a> Socket<'a> {
     }
 }
 
-impl Datagrams for Socket<'_> {
+impl Network for Socket<'_> {
     fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Option<(usize, Addr)>> {
         self.0
             .poll_recv_from(buffer, cx)

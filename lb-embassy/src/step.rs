@@ -10,7 +10,7 @@ use lb_core::{Duration, Instant};
 use crate::call::outcome;
 use crate::clock;
 use crate::fmt::debug;
-use crate::socket::Datagrams;
+use crate::socket::Network;
 use crate::state::{Delivery, State};
 
 /// A datagram that the stack keeps back for longer is for a neighbour that does not answer, and all others wait behind
@@ -50,7 +50,7 @@ impl<
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        socket: &impl Datagrams,
+        socket: &impl Network,
         blocked: &mut Option<Instant>,
         random: &mut impl FnMut() -> [u8; RANDOM_BYTES],
     ) -> Step {
@@ -108,7 +108,7 @@ impl<
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        socket: &impl Datagrams,
+        socket: &impl Network,
         blocked: &mut Option<Instant>,
     ) -> bool {
         if self.outbox.is_none() {
@@ -128,7 +128,7 @@ impl<
         true
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>, now: Instant, socket: &impl Datagrams) -> bool {
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant, socket: &impl Network) -> bool {
         if self.inbox.is_some() {
             return false;
         }

@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::task::{Context, Poll};
 
 use embassy_sync::blocking_mutex::Mutex;
@@ -40,7 +41,9 @@ pub struct EdgeStorage<
     const DATAGRAM: usize,
     C: Cipher = ChaCha20Poly1305,
 > {
-    shared: Option<<Self as sealed::Storage>::Shared>,
+    /// Not an `Option`: its `None` is not all zeros, so that unused storage would be in flash instead of `.bss`. The state
+    /// is there for good, as the `StaticCell` around it is.
+    shared: MaybeUninit<<Self as sealed::Storage>::Shared>,
     socket: SocketBuffers<DATAGRAM>,
 }
 
@@ -66,7 +69,7 @@ impl<
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            shared: None,
+            shared: MaybeUninit::uninit(),
             socket: SocketBuffers::new(),
         }
     }
@@ -75,7 +78,7 @@ impl<
         &mut self,
         core: Core<SERVERS, SESSIONS, CALLS, TAGS, C>,
     ) -> (&<Self as sealed::Storage>::Shared, SocketSlices<'_>) {
-        let shared = self.shared.insert(Mutex::new(RefCell::new(State::new(core))));
+        let shared = self.shared.write(Mutex::new(RefCell::new(State::new(core))));
         (shared, self.socket.slices())
     }
 }
@@ -106,9 +109,7 @@ impl<
 > fmt::Debug for EdgeStorage<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EdgeStorage")
-            .field("used", &self.shared.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("EdgeStorage").finish_non_exhaustive()
     }
 }
 
