@@ -16,6 +16,9 @@ const ATTEMPT_FOR_CALL: Duration = RETRY_FIRST;
 /// How long a session may stay without a word from the server before it is given up.
 const UNCONFIRMED: Duration = Duration::from_secs(2);
 
+/// After so many messages without an answer a new handshake is tried.
+pub(super) const UNANSWERED_MAX: u8 = 3;
+
 /// The pause before a `Join` that was not answered is sent again.
 const JOIN_AGAIN: Duration = Duration::from_millis(500);
 
@@ -110,29 +113,33 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
 
     /// Drops sessions that are not worth keeping, and servers that nobody recommends any more.
     fn judge(&mut self) {
+        let (now, timers) = (self.now, self.timers);
         for index in 0..SESSIONS {
             let Some(Some(link)) = self.links.get(index) else {
                 continue;
             };
-            let slot = link.slot;
-            let unconfirmed = !link.session.is_confirmed() && self.now.since(link.since) > UNCONFIRMED;
-            let failed = self.place(slot).is_none_or(|place| {
-                matches!(place.detector.verdict(self.now, &self.timers), Verdict::Failed)
-            });
-            if unconfirmed || failed {
+            let (slot, heartbeated) = (link.slot, self.is_heartbeated(link));
+            let unconfirmed = !link.session.is_confirmed() && now.since(link.since) > UNCONFIRMED;
+            let verdict = self
+                .place(slot)
+                .map_or(Verdict::Failed, |place| place.detector.verdict(now, &timers));
+            if unconfirmed || verdict == Verdict::Failed {
                 self.drop_link(slot);
-                let (now, timers) = (self.now, self.timers);
                 if let Some(place) = self.place_mut(slot) {
                     place.failed(now, &timers);
                 }
+            } else if !heartbeated && now.since(link.last_heard) > timers.ttl() {
+                self.drop_link(slot);
+                if let Some(place) = self.place_mut(slot) {
+                    place.rest(now, &timers);
+                }
             }
         }
-        for slot in 0..SERVERS {
-            let slot = u8::try_from(slot).unwrap_or(u8::MAX);
+        for slot in (0_u8..).take(SERVERS) {
             let Some(place) = self.place(slot) else { continue };
             let idle = place.endpoint.own_in_flight() == 0 && self.link(slot).is_none();
             let target = self.attempt.is_some_and(|(target, _)| target == slot);
-            if !place.seed && idle && !target && place.listed_until <= self.now {
+            if !place.seed && idle && !target && place.listed_until <= now {
                 self.free(slot);
             }
         }
@@ -193,15 +200,18 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
-    /// Whether a server is asked every period: it is a home, in use, or not known to be there.
+    /// Whether a server is asked every period: it is a home, in use, new, or in doubt. The other sessions are let go.
     fn is_heartbeated(&self, link: &Link<C>) -> bool {
-        let in_use = self.now.since(link.last_call) <= self.timers.stale();
+        let in_use = self.now.since(link.last_call) <= self.timers.ttl();
         let joining = !link.joined || !link.session.is_confirmed();
-        link.home || in_use || joining
+        let doubted = self
+            .place(link.slot)
+            .is_some_and(|place| place.detector.verdict(self.now, &self.timers) == Verdict::Suspect);
+        link.home || in_use || joining || doubted
     }
 
     fn schedule_heartbeats(&mut self) {
-        let (now, timers, quarter) = (self.now, self.timers, self.quarter());
+        let (now, heartbeat, quarter) = (self.now, self.timers.heartbeat(), self.quarter());
         for index in 0..SESSIONS {
             let Some(Some(link)) = self.links.get(index) else {
                 continue;
@@ -209,20 +219,15 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             if now < link.next_heartbeat || !self.is_heartbeated(link) {
                 continue;
             }
-            let silence = self
-                .place(link.slot)
-                .and_then(|place| place.detector.silence(now))
-                .unwrap_or_default();
-            let missed = silence > timers.heartbeat().saturating_add(quarter);
             let Some(Some(link)) = self.links.get_mut(index) else {
                 continue;
             };
             let pause = if !link.joined {
                 link.owes |= owed::JOIN;
-                JOIN_AGAIN.min(timers.heartbeat())
+                JOIN_AGAIN.min(heartbeat)
             } else {
                 link.owes |= owed::HEARTBEAT;
-                if missed { quarter } else { timers.heartbeat() }
+                if link.unanswered > 0 { quarter } else { heartbeat }
             };
             link.next_heartbeat = now.saturating_add(pause);
         }
@@ -248,7 +253,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             let mut links = self.links.iter().flatten();
             let link = links.find(|link| {
                 self.place(link.slot).is_some_and(|place| {
-                    let worn = self.is_quiet(link, place) || link.session.needs_rekey();
+                    // It may have forgotten the session, and could not say so.
+                    let worn = link.unanswered >= UNANSWERED_MAX || link.session.needs_rekey();
                     place.retry_at <= self.now && worn
                 })
             });
@@ -260,24 +266,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             if homes >= HOMES.min(SESSIONS) || joining {
                 return None;
             }
-            let open = self.slots().filter(|(slot, place)| {
-                place.retry_at <= self.now && !place.draining && self.link(*slot).is_none()
-            });
-            // Seeds that failed take turns with the others.
-            open.min_by_key(|(_, place)| (place.fails, place.retry_at))
+            let open = self
+                .slots()
+                .filter(|(slot, place)| place.retry_at <= self.now && self.link(*slot).is_none());
+            // Whoever failed or drains takes turns behind the others.
+            open.min_by_key(|(_, place)| (place.draining, place.fails, place.retry_at))
                 .map(|(slot, _)| slot)
         };
         wanted.or_else(worn).or_else(home)
-    }
-
-    /// Whether a server that should have been heard was not: it may have forgotten the session, and could not say so.
-    fn is_quiet(&self, link: &Link<C>, place: &Place<TAGS>) -> bool {
-        let silence = place.detector.silence(self.now).unwrap_or_default();
-        let patience = match place.detector.verdict(self.now, &self.timers) {
-            Verdict::Alive | Verdict::Unheard => self.timers.heartbeat().saturating_mul(2),
-            Verdict::Suspect | Verdict::Failed => self.quarter(),
-        };
-        self.is_heartbeated(link) && silence > patience && self.now.since(link.since) > patience
     }
 
     fn begin_attempt(&mut self, random: &mut dyn FnMut() -> [u8; RANDOM_BYTES]) {

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::attach::UNANSWERED_MAX;
 use super::select::{Choice, PickError};
 use super::transmit::Transmit;
 use super::{Edge, place::owed};
@@ -412,6 +413,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
         if let Some(link) = self.link_mut(slot) {
             link.owes |= owed::HEARTBEAT;
+            link.unanswered = link.unanswered.max(UNANSWERED_MAX);
         }
         self.dirty = true;
         self.promise();

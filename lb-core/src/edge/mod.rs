@@ -14,7 +14,7 @@
 //!
 //! 1. [`Edge::handle_datagram`] with each datagram and where it came from;
 //! 2. [`Edge::handle_timeout`] when [`Edge::next_deadline`] has come (earlier is harmless);
-//! 3. [`Edge::call`] when somebody wants something, [`Edge::finish`] or [`Edge::cancel`] when it is over;
+//! 3. [`Edge::call`] when somebody wants something, [`Edge::finish`] when it is over;
 //! 4. [`Edge::handle_link`] when the network cable or radio comes or goes;
 //!
 //! and after each input [`Edge::poll_transmit`] until it returns `None`, [`Edge::poll_event`] likewise, and
@@ -258,6 +258,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         for link in self.links.iter_mut().flatten() {
             link.owes |= owed::HEARTBEAT;
             link.since = now;
+            link.unanswered = 0;
             link.asked = None;
         }
         self.urge();

@@ -83,7 +83,16 @@ impl<const TAGS: usize> Place<TAGS> {
         self.retry_at = now.saturating_add(pause.min(timers.heartbeat()));
     }
 
-    /// The state to show, given whether there is a session.
+    /// Its session was let go: it is as if it had not been heard, and may have stopped draining meanwhile.
+    pub(super) fn rest(&mut self, now: Instant, timers: &Timers) {
+        if self.draining {
+            self.draining = false;
+            self.retry_at = now.saturating_add(timers.heartbeat());
+        }
+        self.detector = Detector::new();
+    }
+
+    /// The state to show.
     pub(super) fn state(&self, now: Instant, timers: &Timers) -> ServerState {
         if self.draining {
             return ServerState::Draining;
@@ -115,6 +124,10 @@ pub(super) struct Link<C: Cipher> {
     pub(super) session: Session<C>,
     /// When it was made, or the server was asked again for want of an answer.
     pub(super) since: Instant,
+    /// Messages sent since it was last heard.
+    pub(super) unanswered: u8,
+    /// When something was last opened in it, or it was made.
+    pub(super) last_heard: Instant,
     /// When a call last used it.
     pub(super) last_call: Instant,
     pub(super) next_heartbeat: Instant,
@@ -131,6 +144,8 @@ impl<C: Cipher> Link<C> {
             owes: owed::JOIN,
             session,
             since: now,
+            unanswered: 0,
+            last_heard: now,
             last_call: now,
             next_heartbeat: now,
             asked: None,

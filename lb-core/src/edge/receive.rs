@@ -232,6 +232,15 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if let Some(place) = self.place_mut(slot) {
             place.detector.heard(now);
         }
+        let postponed = now.saturating_add(self.timers.heartbeat());
+        if let Some(link) = self.link_mut(slot) {
+            link.last_heard = now;
+            link.unanswered = 0;
+            // Answers to calls are as good as acknowledgements, but for what only a home tells.
+            if link.joined && !link.home {
+                link.next_heartbeat = link.next_heartbeat.max(postponed);
+            }
+        }
     }
 
     fn note_load(&mut self, slot: u8, load: LoadReport) {

@@ -66,6 +66,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             let link = self.links.iter_mut().flatten().find(|link| link.owes != 0)?;
             let (slot, owes) = (link.slot, link.owes);
             link.owes = 0;
+            link.unanswered = link.unanswered.saturating_add(1);
             if !leaving {
                 // Of several that wait for an answer it is not known which one is answered.
                 link.asked = match link.asked {
