@@ -216,6 +216,18 @@ impl<S: Storage> fmt::Debug for Call<'_, '_, S> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<S: Storage> defmt::Format for Call<'_, '_, S> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Call {{ method: {}, id: {} }}",
+            self.asked.method,
+            self.asked.id
+        );
+    }
+}
+
 impl<
     const SERVERS: usize,
     const SESSIONS: usize,

@@ -148,3 +148,10 @@ impl<S: Storage, R> fmt::Debug for Edge<'_, S, R> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(feature = "defmt")]
+impl<S: Storage, R> defmt::Format for Edge<'_, S, R> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Edge {{ port: {} }}", self.port);
+    }
+}

@@ -94,6 +94,13 @@ impl<S: Storage> fmt::Debug for EdgeHandle<'_, S> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<S: Storage> defmt::Format for EdgeHandle<'_, S> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "EdgeHandle");
+    }
+}
+
 /// What an edge knows of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

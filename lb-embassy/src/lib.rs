@@ -1,4 +1,20 @@
-//! Microcontrollers as edges of an lb cluster: [`lb_core::edge`] over embassy-net UDP, without a heap.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it works
+//!
+//! [`lb_core::edge::Edge`] decides everything; here is what moves its datagrams. [`Edge::run`] is the one task: it owns
+//! the socket, the clock and the randomness. An [`EdgeHandle`] works on the state both share, under a blocking mutex that is
+//! held for one datagram at most and never across an await.
+//!
+//! A [`Call`] holds its request and the buffer for the answer. When polled it lets the core seal the request, if it
+//! is time to, into the one datagram that waits for the task to send it. An answer stays in the one receive buffer until
+//! its call has copied it, and nothing else is received meanwhile; a call that does not within 200 ms loses it. Dropping a
+//! future leaves nothing behind but a datagram.
+//!
+//! # Versions
+//!
+//! embassy-net 0.9 and embassy-time 0.5, each in one module. The `rust-version` of the manifest is what is built and
+//! tested; raising it is a minor release.
 #![no_std]
 
 #[cfg(all(feature = "defmt", feature = "log"))]

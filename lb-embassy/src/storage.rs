@@ -113,6 +113,22 @@ impl<
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<
+    M: RawMutex,
+    const SERVERS: usize,
+    const SESSIONS: usize,
+    const CALLS: usize,
+    const TAGS: usize,
+    const DATAGRAM: usize,
+    C: Cipher,
+> defmt::Format for EdgeStorage<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "EdgeStorage");
+    }
+}
+
 /// [`EdgeStorage`] of any size, so that the types of edges and handles need not repeat its parameters.
 pub trait Storage: sealed::Storage {}
 
