@@ -7,9 +7,6 @@
 //! This is advisory, not mutual exclusion: two sides of a partition can each have a coordinator (of
 //! different terms) until it heals.
 
-use postcard::experimental::max_size::MaxSize;
-use serde::{Deserialize, Serialize};
-
 use crate::id::NodeId;
 
 /// A challenger must score below this share of the incumbent's score, in percent: 20 % hysteresis.
@@ -26,7 +23,7 @@ pub const VACANT_ROUNDS_MAX: u8 = 3;
 /// Who coordinates, since which term. Ordered by term; within a term the lower id wins.
 ///
 /// Merging by maximum is idempotent, commutative and associative.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Claim {
     /// Rises with every change of coordinator; the fencing token.

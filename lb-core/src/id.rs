@@ -2,9 +2,6 @@
 
 use core::fmt;
 
-use postcard::experimental::max_size::MaxSize;
-use serde::{Deserialize, Serialize};
-
 /// The identity of a node, unique within its cluster and stable over restarts.
 ///
 /// It is proven by the transport (a certificate, a device key), never by the message that carries it,
@@ -16,9 +13,10 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(id.get(), 7);
 /// assert_eq!(id.to_string(), "7");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[serde(transparent)]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct NodeId(u32);
 
 impl NodeId {

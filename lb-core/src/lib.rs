@@ -25,6 +25,7 @@
 //! * `edge`: a microcontroller's side of a cluster, `edge`; with `seal`.
 //! * `seal`: sealed datagrams with ChaCha20-Poly1305, `wire::seal`.
 //! * `seal-ascon`: Ascon-AEAD128 for them as well, the smaller choice.
+//! * `serde`: serde's traits for identities, addresses and load reports.
 //! * `std`: conversion from `std::time::Instant`. Nothing else changes.
 //!
 //! # Minimum Rust version

@@ -1,17 +1,13 @@
 //! What a node says of its own load, and the order of what it says.
 
-use postcard::experimental::max_size::MaxSize;
-use serde::{Deserialize, Serialize};
-
 use crate::time::Duration;
 
 /// Orders everything a node says of its load: first by life, then by sequence within that life.
 ///
 /// Plain integer comparison, no wrap-around: serial-number arithmetic is not transitive, so it would not be
 /// an order. At a million reports a second a `u64` lasts 584 000 years; an epoch is one life of a node.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, MaxSize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ReportVersion {
     /// The life of the node (boot number).
@@ -24,7 +20,8 @@ pub struct ReportVersion {
 ///
 /// Every field saturates at its type's maximum. A superset of what gRPC's ORCA reports need will grow here
 /// under the rules of the wire specification.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LoadReport {
     /// Which report this is.

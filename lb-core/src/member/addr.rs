@@ -3,9 +3,6 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use postcard::experimental::max_size::MaxSize;
-use serde::{Deserialize, Serialize};
-
 /// A socket address in a fixed form: IPv4 as IPv4-mapped IPv6, no scope or flow label.
 ///
 /// ```
@@ -14,7 +11,8 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(Addr::from(socket).socket(), Some(socket));
 /// assert_eq!(Addr::NONE.socket(), None);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Addr {
     ip: [u8; 16],
     port: u16,
@@ -23,6 +21,14 @@ pub struct Addr {
 impl Addr {
     /// No address: the node cannot be dialled, it dials others.
     pub const NONE: Self = Self { ip: [0; 16], port: 0 };
+
+    pub(crate) const fn from_parts(ip: [u8; 16], port: u16) -> Self {
+        Self { ip, port }
+    }
+
+    pub(crate) const fn parts(&self) -> (&[u8; 16], u16) {
+        (&self.ip, self.port)
+    }
 
     /// The address as the standard library has it; `None` for port 0.
     #[must_use]

@@ -2,7 +2,8 @@
 //!
 //! All are fixed fields in big-endian order, so that reading them costs next to no code. `WIRE.md` has the layout.
 
-use super::codec::{DecodeError, EncodeError, decode_report, encode_report};
+use super::bytes::{Reader, Writer};
+use super::codec::{DecodeError, EncodeError, decode_report, put_report};
 use super::message::{Kind, VERSION};
 use crate::load::LoadReport;
 
@@ -72,15 +73,15 @@ impl Request<'_> {
         if length == 0 || usize::from(length) > METHOD_BYTES_MAX {
             return Err(EncodeError::Method);
         }
-        let mut writer = Writer { out, used: 0 };
-        writer.put(&[VERSION, REQUEST, length, 0])?;
-        writer.put(&self.life.to_be_bytes())?;
-        writer.put(&self.call.to_be_bytes())?;
-        writer.put(&self.budget_ms.to_be_bytes())?;
-        writer.put(&self.response_max.to_be_bytes())?;
-        writer.put(self.method.as_bytes())?;
-        writer.put(self.body)?;
-        Ok(writer.used)
+        let mut writer = Writer::new(out);
+        writer.bytes(&[VERSION, REQUEST, length, 0])?;
+        writer.be_u32(self.life)?;
+        writer.be_u32(self.call)?;
+        writer.be_u32(self.budget_ms)?;
+        writer.bytes(&self.response_max.to_be_bytes())?;
+        writer.bytes(self.method.as_bytes())?;
+        writer.bytes(self.body)?;
+        Ok(writer.used())
     }
 }
 
@@ -105,21 +106,18 @@ impl Response<'_> {
     /// [`EncodeError::BufferTooSmall`]; the buffer's content is then unspecified.
     pub fn encode(&self, out: &mut [u8]) -> Result<usize, EncodeError> {
         let (outcome, detail) = self.outcome.to_wire();
-        let mut writer = Writer { out, used: 0 };
-        writer.put(&[VERSION, RESPONSE, outcome, 0])?;
-        writer.put(&self.call.to_be_bytes())?;
-        writer.put(&detail.to_be_bytes())?;
-        let room = writer
-            .out
-            .get_mut(writer.used..)
-            .ok_or(EncodeError::BufferTooSmall)?;
-        let load = encode_report(&self.load, room)?;
-        writer.used = writer.used.saturating_add(load);
-        if let Some(length) = writer.out.get_mut(3) {
+        let mut writer = Writer::new(out);
+        writer.bytes(&[VERSION, RESPONSE, outcome, 0])?;
+        writer.be_u32(self.call)?;
+        writer.be_u32(detail)?;
+        let before = writer.used();
+        put_report(&self.load, &mut writer)?;
+        let load = writer.used().saturating_sub(before);
+        if let Some(length) = writer.at(3) {
             *length = u8::try_from(load).unwrap_or(u8::MAX);
         }
-        writer.put(self.body)?;
-        Ok(writer.used)
+        writer.bytes(self.body)?;
+        Ok(writer.used())
     }
 }
 
@@ -211,16 +209,14 @@ pub fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
     if Kind::from_byte(kind).is_some() {
         return Ok(Frame::Message(bytes));
     }
-    let (&[_, _, length, second], rest) = bytes.split_first_chunk().ok_or(DecodeError::Malformed)?;
-    let (first, rest) = word(rest)?;
+    let mut reader = Reader::new(bytes);
+    let [_, _, length, second] = reader.array()?;
+    let first = reader.be_u32()?;
     match kind {
         REQUEST => {
-            let (call, rest) = word(rest)?;
-            let (budget_ms, rest) = word(rest)?;
-            let (&[high, low], rest) = rest.split_first_chunk().ok_or(DecodeError::Malformed)?;
-            let (method, body) = rest
-                .split_at_checked(usize::from(length))
-                .ok_or(DecodeError::Malformed)?;
+            let (call, budget_ms) = (reader.be_u32()?, reader.be_u32()?);
+            let response_max = u16::from_be_bytes(reader.array()?);
+            let method = reader.bytes(length.into())?;
             if method.is_empty() || method.len() > METHOD_BYTES_MAX {
                 return Err(DecodeError::Malformed);
             }
@@ -228,28 +224,25 @@ pub fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
                 life: first,
                 call,
                 budget_ms,
-                response_max: u16::from_be_bytes([high, low]),
+                response_max,
                 method: core::str::from_utf8(method).map_err(|_| DecodeError::Malformed)?,
-                body,
+                body: reader.rest,
             }))
         }
         RESPONSE => {
-            let (detail, rest) = word(rest)?;
-            let (load, body) = rest
-                .split_at_checked(usize::from(second))
-                .ok_or(DecodeError::Malformed)?;
+            let detail = reader.be_u32()?;
             Ok(Frame::Response(Response {
                 call: first,
                 outcome: Outcome::from_wire(length, detail).ok_or(DecodeError::Malformed)?,
-                load: decode_report(load)?,
-                body,
+                load: decode_report(reader.bytes(second.into())?)?,
+                body: reader.rest,
             }))
         }
         WORKING => Ok(Frame::Working { call: first }),
-        CANCEL => {
-            let (call, _) = word(rest)?;
-            Ok(Frame::Cancel { life: first, call })
-        }
+        CANCEL => Ok(Frame::Cancel {
+            life: first,
+            call: reader.be_u32()?,
+        }),
         _ => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -259,10 +252,10 @@ pub fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
 /// # Errors
 /// [`EncodeError::BufferTooSmall`].
 pub fn encode_working(call: u32, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let mut writer = Writer { out, used: 0 };
-    writer.put(&[VERSION, WORKING, 0, 0])?;
-    writer.put(&call.to_be_bytes())?;
-    Ok(writer.used)
+    let mut writer = Writer::new(out);
+    writer.bytes(&[VERSION, WORKING, 0, 0])?;
+    writer.be_u32(call)?;
+    Ok(writer.used())
 }
 
 /// Writes a [`Frame::Cancel`]; returns its length.
@@ -270,34 +263,11 @@ pub fn encode_working(call: u32, out: &mut [u8]) -> Result<usize, EncodeError> {
 /// # Errors
 /// [`EncodeError::BufferTooSmall`].
 pub fn encode_cancel(life: u32, call: u32, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let mut writer = Writer { out, used: 0 };
-    writer.put(&[VERSION, CANCEL, 0, 0])?;
-    writer.put(&life.to_be_bytes())?;
-    writer.put(&call.to_be_bytes())?;
-    Ok(writer.used)
-}
-
-fn word(bytes: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
-    let (word, rest) = bytes.split_first_chunk().ok_or(DecodeError::Malformed)?;
-    Ok((u32::from_be_bytes(*word), rest))
-}
-
-struct Writer<'a> {
-    out: &'a mut [u8],
-    used: usize,
-}
-
-impl Writer<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let room = self
-            .out
-            .get_mut(self.used..)
-            .and_then(|rest| rest.get_mut(..bytes.len()))
-            .ok_or(EncodeError::BufferTooSmall)?;
-        room.copy_from_slice(bytes);
-        self.used = self.used.saturating_add(bytes.len());
-        Ok(())
-    }
+    let mut writer = Writer::new(out);
+    writer.bytes(&[VERSION, CANCEL, 0, 0])?;
+    writer.be_u32(life)?;
+    writer.be_u32(call)?;
+    Ok(writer.used())
 }
 
 #[cfg(test)]

@@ -3,45 +3,59 @@
 use core::fmt;
 
 use heapless::Vec;
-use postcard::experimental::max_size::MaxSize;
-use serde::Serialize;
 
-use super::message::{Body, CONTACTS_MAX, Contact, Header, Kind, Message, VERSION};
-use crate::load::LoadReport;
+use super::bytes::{Reader, Writer};
+use super::message::{Body, CONTACTS_MAX, Contact, Flags, Header, Kind, Message, VERSION};
+use crate::elect::Claim;
+use crate::id::NodeId;
+use crate::load::{LoadReport, ReportVersion};
 use crate::member::{Addr, TAG_BYTES_MAX};
-
-/// No encoded load report is longer, in bytes.
-pub const REPORT_BYTES_MAX: usize = LoadReport::POSTCARD_MAX_SIZE;
 
 /// Writes a message; returns how many bytes it took, at most [`super::MESSAGE_BYTES_MAX`].
 ///
 /// # Errors
 /// [`EncodeError`]; the buffer's content is then unspecified.
 pub fn encode(message: &Message<'_>, buffer: &mut [u8]) -> Result<usize, EncodeError> {
-    let total = buffer.len();
-    let [version, kind, rest @ ..] = buffer else {
-        return Err(EncodeError::BufferTooSmall);
-    };
-    *version = VERSION;
-    *kind = message.body.kind() as u8;
-    let rest = write(&message.header, rest)?;
-    let rest = write(&message.load, rest)?;
-    let rest = match &message.body {
-        Body::Heartbeat | Body::HeartbeatAck | Body::Leave => rest,
+    let mut writer = Writer::new(buffer);
+    writer.bytes(&[VERSION, message.body.kind() as u8])?;
+    let Header {
+        from,
+        epoch,
+        known_epoch,
+        meta,
+        flags,
+        view,
+        claim,
+    } = message.header;
+    for number in [from.get(), epoch, known_epoch, meta] {
+        writer.varint(number.into())?;
+    }
+    writer.u8(flags.0)?;
+    writer.varint(view.into())?;
+    writer.u8(claim.is_some().into())?;
+    if let Some(Claim { term, holder }) = claim {
+        writer.varint(term.into())?;
+        writer.varint(holder.get().into())?;
+    }
+    put_report(&message.load, &mut writer)?;
+    match &message.body {
+        Body::Heartbeat | Body::HeartbeatAck | Body::Leave => {}
         Body::Join { addr, tags } => {
             if tags.len() > TAG_BYTES_MAX {
                 return Err(EncodeError::TagsTooLong);
             }
-            write(tags, write(addr, rest)?)?
+            put_addr(addr, &mut writer)?;
+            writer.text(tags)?;
         }
         Body::Introduce(contacts) => {
-            let count = u8::try_from(contacts.len()).unwrap_or(u8::MAX);
-            contacts
-                .iter()
-                .try_fold(write(&count, rest)?, |rest, contact| write(contact, rest))?
+            writer.u8(u8::try_from(contacts.len()).unwrap_or(u8::MAX))?;
+            for contact in contacts {
+                writer.varint(contact.id.get().into())?;
+                put_addr(&contact.addr, &mut writer)?;
+            }
         }
-    };
-    Ok(total.saturating_sub(rest.len()))
+    }
+    Ok(writer.used())
 }
 
 /// Reads a message. Sections a newer sender may append are skipped.
@@ -60,35 +74,37 @@ pub(super) fn body_end(bytes: &[u8]) -> Result<&[u8], DecodeError> {
 }
 
 fn read(bytes: &[u8]) -> Result<(Message<'_>, &[u8]), DecodeError> {
-    let (kind, header, rest) = prefix(bytes)?;
-    let (load, rest) = take(rest)?;
-    let (body, rest) = match kind {
-        Kind::Heartbeat => (Body::Heartbeat, rest),
-        Kind::HeartbeatAck => (Body::HeartbeatAck, rest),
-        Kind::Leave => (Body::Leave, rest),
+    let (kind, header, mut reader) = prefix(bytes)?;
+    let load = take_report(&mut reader)?;
+    let body = match kind {
+        Kind::Heartbeat => Body::Heartbeat,
+        Kind::HeartbeatAck => Body::HeartbeatAck,
+        Kind::Leave => Body::Leave,
         Kind::Join => {
-            let (addr, rest) = take::<Addr>(rest)?;
-            let (tags, rest) = take::<&str>(rest)?;
+            let addr = take_addr(&mut reader)?;
+            let tags = reader.text()?;
             if tags.len() > TAG_BYTES_MAX {
                 return Err(DecodeError::Malformed);
             }
-            (Body::Join { addr, tags }, rest)
+            Body::Join { addr, tags }
         }
         Kind::Introduce => {
-            let (count, mut rest) = take::<u8>(rest)?;
+            let count = reader.u8()?;
             if usize::from(count) > CONTACTS_MAX {
                 return Err(DecodeError::Malformed);
             }
             let mut contacts = Vec::new();
             for _ in 0..count {
-                let (contact, after) = take::<Contact>(rest)?;
+                let contact = Contact {
+                    id: NodeId::new(reader.u32()?),
+                    addr: take_addr(&mut reader)?,
+                };
                 contacts.push(contact).map_err(|_| DecodeError::Malformed)?;
-                rest = after;
             }
-            (Body::Introduce(contacts), rest)
+            Body::Introduce(contacts)
         }
     };
-    Ok((Message { header, load, body }, rest))
+    Ok((Message { header, load, body }, reader.rest))
 }
 
 /// Reads only the header, for a transport that must know the sender's epoch before it hands the message on.
@@ -99,14 +115,15 @@ pub fn peek(bytes: &[u8]) -> Result<Header, DecodeError> {
     prefix(bytes).map(|(_, header, _)| header)
 }
 
-/// Writes a load report alone, as it rides on responses; returns how many bytes it took.
+/// Writes a load report alone, as it rides on responses; returns how many bytes it took, at most
+/// [`super::REPORT_BYTES_MAX`].
 ///
 /// # Errors
 /// [`EncodeError::BufferTooSmall`].
 pub fn encode_report(report: &LoadReport, buffer: &mut [u8]) -> Result<usize, EncodeError> {
-    let total = buffer.len();
-    let rest = write(report, buffer)?;
-    Ok(total.saturating_sub(rest.len()))
+    let mut writer = Writer::new(buffer);
+    put_report(report, &mut writer)?;
+    Ok(writer.used())
 }
 
 /// Reads a load report that rode on a response; bytes after it are ignored.
@@ -114,48 +131,89 @@ pub fn encode_report(report: &LoadReport, buffer: &mut [u8]) -> Result<usize, En
 /// # Errors
 /// [`DecodeError::Malformed`].
 pub fn decode_report(bytes: &[u8]) -> Result<LoadReport, DecodeError> {
-    take(bytes).map(|(report, _)| report)
+    take_report(&mut Reader::new(bytes))
 }
 
-fn prefix(bytes: &[u8]) -> Result<(Kind, Header, &[u8]), DecodeError> {
-    let (&version, rest) = bytes.split_first().ok_or(DecodeError::Malformed)?;
+fn prefix(bytes: &[u8]) -> Result<(Kind, Header, Reader<'_>), DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.u8()?;
     if version != VERSION {
         return Err(DecodeError::Version(version));
     }
-    let (&kind, rest) = rest.split_first().ok_or(DecodeError::Malformed)?;
+    let kind = reader.u8()?;
     let kind = Kind::from_byte(kind).ok_or(DecodeError::UnknownKind(kind))?;
-    let (header, rest) = take(rest)?;
-    Ok((kind, header, rest))
+    let header = Header {
+        from: NodeId::new(reader.u32()?),
+        epoch: reader.u32()?,
+        known_epoch: reader.u32()?,
+        meta: reader.u32()?,
+        flags: Flags(reader.u8()?),
+        view: reader.u32()?,
+        claim: match reader.u8()? {
+            0 => None,
+            1 => Some(Claim {
+                term: reader.u32()?,
+                holder: NodeId::new(reader.u32()?),
+            }),
+            _ => return Err(DecodeError::Malformed),
+        },
+    };
+    Ok((kind, header, reader))
 }
 
-pub(super) fn write<'a, T: Serialize + ?Sized>(
-    value: &T,
-    buffer: &'a mut [u8],
-) -> Result<&'a mut [u8], EncodeError> {
-    let used = postcard::to_slice(value, &mut *buffer)
-        .map_err(|_| EncodeError::BufferTooSmall)?
-        .len();
-    buffer.get_mut(used..).ok_or(EncodeError::BufferTooSmall)
+pub(super) fn put_report(report: &LoadReport, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+    let numbers = [
+        report.version.epoch.into(),
+        report.version.seq,
+        report.age_ms.into(),
+        report.in_flight.into(),
+        report.queued.into(),
+        report.capacity.into(),
+        report.clients.into(),
+        report.completed,
+        report.rate_milli.into(),
+        report.latency_us.into(),
+    ];
+    numbers.into_iter().try_for_each(|number| writer.varint(number))
 }
 
-pub(super) fn take<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), DecodeError> {
-    postcard::take_from_bytes(bytes).map_err(|_| DecodeError::Malformed)
+pub(super) fn take_report(reader: &mut Reader<'_>) -> Result<LoadReport, DecodeError> {
+    Ok(LoadReport {
+        version: ReportVersion {
+            epoch: reader.u32()?,
+            seq: reader.u64()?,
+        },
+        age_ms: reader.u32()?,
+        in_flight: reader.u16()?,
+        queued: reader.u16()?,
+        capacity: reader.u16()?,
+        clients: reader.u16()?,
+        completed: reader.u64()?,
+        rate_milli: reader.u32()?,
+        latency_us: reader.u32()?,
+    })
+}
+
+pub(super) fn put_addr(addr: &Addr, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+    let (ip, port) = addr.parts();
+    writer.bytes(ip)?;
+    writer.varint(port.into())
+}
+
+pub(super) fn take_addr(reader: &mut Reader<'_>) -> Result<Addr, DecodeError> {
+    Ok(Addr::from_parts(reader.array()?, reader.u16()?))
 }
 
 /// Sections are `tag: u8, length: varint u16, bytes`. Ends after the first that is cut off.
 pub(super) fn sections(rest: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), DecodeError>> {
-    let mut rest = Some(rest);
+    let mut reader = Reader::new(rest);
     core::iter::from_fn(move || {
-        let (&tag, after) = rest.take()?.split_first()?;
-        let section = take::<u16>(after).and_then(|(length, after)| {
-            after
-                .split_at_checked(usize::from(length))
-                .ok_or(DecodeError::Malformed)
-        });
-        Some(section.map(|(bytes, after)| {
-            rest = Some(after);
-            (tag, bytes)
-        }))
+        let tag = reader.u8().ok()?;
+        let section = reader.u16().and_then(|length| reader.bytes(length.into()));
+        if section.is_err() {
+            reader.rest = &[];
+        }
+        Some(section.map(|bytes| (tag, bytes)))
     })
 }
 

@@ -1,9 +1,8 @@
 //! What a message says.
 
 use heapless::Vec;
-use postcard::experimental::max_size::MaxSize;
-use serde::{Deserialize, Serialize};
 
+use super::bytes::varint_max;
 use crate::elect::Claim;
 use crate::id::NodeId;
 use crate::load::LoadReport;
@@ -16,10 +15,16 @@ pub const VERSION: u8 = 1;
 pub const CONTACTS_MAX: usize = 16;
 
 /// No message is longer, in bytes. Fits a QUIC datagram at the smallest MTU with room to spare.
-pub const MESSAGE_BYTES_MAX: usize = 2 + Header::POSTCARD_MAX_SIZE + LoadReport::POSTCARD_MAX_SIZE + BODY_MAX;
+pub const MESSAGE_BYTES_MAX: usize = 2 + HEADER_MAX + REPORT_BYTES_MAX + BODY_MAX;
 
-const JOIN_MAX: usize = Addr::POSTCARD_MAX_SIZE + 2 + TAG_BYTES_MAX;
-const INTRODUCE_MAX: usize = 1 + CONTACTS_MAX * Contact::POSTCARD_MAX_SIZE;
+/// No encoded load report is longer, in bytes.
+pub const REPORT_BYTES_MAX: usize = 4 * varint_max(32) + 2 * varint_max(64) + 4 * varint_max(16);
+
+/// Five numbers, flags, an optional claim of two.
+const HEADER_MAX: usize = 5 * varint_max(32) + 1 + 1 + 2 * varint_max(32);
+const ADDR_MAX: usize = 16 + varint_max(16);
+const JOIN_MAX: usize = ADDR_MAX + 2 + TAG_BYTES_MAX;
+const INTRODUCE_MAX: usize = 1 + CONTACTS_MAX * (varint_max(32) + ADDR_MAX);
 const BODY_MAX: usize = if JOIN_MAX > INTRODUCE_MAX {
     JOIN_MAX
 } else {
@@ -60,9 +65,8 @@ impl Kind {
 }
 
 /// State bits of the sender. Bits without a name are sent as 0 and ignored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[serde(transparent)]
 pub struct Flags(pub u8);
 
 impl Flags {
@@ -98,7 +102,7 @@ impl Flags {
 }
 
 /// What every message says of its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Header {
     /// The sender; must be who the transport proved it to be.
@@ -118,7 +122,7 @@ pub struct Header {
 }
 
 /// A worker somebody else knows: enough to contact it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, MaxSize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Contact {
     /// Which worker.

@@ -7,6 +7,7 @@
 //! Over sealed datagrams there is more: small calls ([`frame`] tells what a payload is) and sections that tell a
 //! server what an edge can keep ([`Interest`]) and an edge whom to use ([`ServerEntry`]).
 
+mod bytes;
 mod call;
 mod codec;
 mod message;
@@ -18,10 +19,9 @@ pub use call::{
     Frame, METHOD_BYTES_MAX, Outcome, REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX, Request, Response,
     encode_cancel, encode_working, frame,
 };
-pub use codec::{
-    DecodeError, EncodeError, REPORT_BYTES_MAX, decode, decode_report, encode, encode_report, peek,
-};
+pub use codec::{DecodeError, EncodeError, decode, decode_report, encode, encode_report, peek};
 pub use message::{
-    Body, CONTACTS_MAX, Contact, Flags, Header, Kind, MESSAGE_BYTES_MAX, Message, VERSION, view_digest,
+    Body, CONTACTS_MAX, Contact, Flags, Header, Kind, MESSAGE_BYTES_MAX, Message, REPORT_BYTES_MAX, VERSION,
+    view_digest,
 };
 pub use section::{Interest, ServerEntry, append_interest, append_servers, interest, servers};

@@ -1,6 +1,9 @@
 //! Sections: what an edge and its server append to messages. Every other receiver skips them.
 
-use super::codec::{DecodeError, EncodeError, body_end, sections, take, write};
+use super::bytes::{Reader, Writer};
+use super::codec::{
+    DecodeError, EncodeError, body_end, put_addr, put_report, sections, take_addr, take_report,
+};
 use crate::id::NodeId;
 use crate::load::LoadReport;
 use crate::member::Addr;
@@ -39,14 +42,10 @@ pub struct ServerEntry<'a> {
 /// # Errors
 /// [`EncodeError::BufferTooSmall`]; the message is unchanged.
 pub fn append_interest(interest: &Interest, out: &mut [u8], used: usize) -> Result<usize, EncodeError> {
+    let mut writer = Writer::behind(out, used);
     let [high, low] = interest.datagram.to_be_bytes();
-    let bytes = [INTEREST, 4, interest.places, interest.tag_bytes, high, low];
-    let room = out
-        .get_mut(used..)
-        .and_then(|rest| rest.get_mut(..bytes.len()))
-        .ok_or(EncodeError::BufferTooSmall)?;
-    room.copy_from_slice(&bytes);
-    Ok(used.saturating_add(bytes.len()))
+    writer.bytes(&[INTEREST, 4, interest.places, interest.tag_bytes, high, low])?;
+    Ok(writer.used())
 }
 
 /// The [`Interest`] in a message, if there is one.
@@ -72,53 +71,56 @@ pub fn append_servers<'a>(
     out: &mut [u8],
     used: usize,
 ) -> Result<usize, EncodeError> {
+    let mut writer = Writer::behind(out, used);
     // The length takes three bytes whatever it is, so that it can be written last.
-    const HEAD: usize = 5;
-    let (head, mut rest) = out
-        .get_mut(used..)
-        .and_then(|rest| rest.split_first_chunk_mut::<HEAD>())
-        .ok_or(EncodeError::BufferTooSmall)?;
-    let (mut count, mut length) = (0_u8, 1_usize);
+    writer.bytes(&[SERVERS, 0, 0, 0, 0])?;
+    let (mut count, mut end) = (0_u8, writer.used());
     for entry in entries.take(usize::from(u8::MAX)) {
-        let Ok(bytes) = put(&entry, rest) else { break };
-        let Some(after) = rest.get_mut(bytes..) else { break };
-        rest = after;
-        length = length.saturating_add(bytes);
+        if put(&entry, &mut writer).is_err() {
+            break;
+        }
+        end = writer.used();
         count = count.saturating_add(1);
     }
-    let low = |shift: usize| u8::try_from((length >> shift) & 0x7f).unwrap_or(0);
-    *head = [SERVERS, low(0) | 0x80, low(7) | 0x80, low(14), count];
-    Ok(used.saturating_add(HEAD - 1).saturating_add(length))
+    let head = used.saturating_add(4);
+    let length = end.saturating_sub(head) as u32;
+    let bytes = [
+        length as u8 | 0x80,
+        (length >> 7) as u8 | 0x80,
+        (length >> 14) as u8,
+        count,
+    ];
+    for (at, byte) in (used.saturating_add(1)..).zip(bytes) {
+        if let Some(written) = writer.at(at) {
+            *written = byte;
+        }
+    }
+    Ok(end)
 }
 
-fn put(entry: &ServerEntry<'_>, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let total = out.len();
-    let rest = write(&entry.id, out)?;
-    let rest = write(&entry.addr, rest)?;
-    let rest = write(&entry.load, rest)?;
-    let rest = write(&entry.tags, rest)?;
-    Ok(total.saturating_sub(rest.len()))
+fn put(entry: &ServerEntry<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+    writer.varint(entry.id.get().into())?;
+    put_addr(&entry.addr, writer)?;
+    put_report(&entry.load, writer)?;
+    writer.text(entry.tags)
 }
 
 /// The servers a message recommends, best first; `None` when it says nothing about that, which is not the same as
 /// an empty list. Ends at the first entry that is malformed.
 #[must_use]
 pub fn servers(message: &[u8]) -> Option<impl Iterator<Item = ServerEntry<'_>>> {
-    let (&count, mut rest) = section(message, SERVERS)?.split_first()?;
-    let entries = (0..count).map_while(move |_| {
-        let (entry, after) = get(rest).ok()?;
-        rest = after;
-        Some(entry)
-    });
-    Some(entries)
+    let mut reader = Reader::new(section(message, SERVERS)?);
+    let count = reader.u8().ok()?;
+    Some((0..count).map_while(move |_| get(&mut reader).ok()))
 }
 
-fn get(bytes: &[u8]) -> Result<(ServerEntry<'_>, &[u8]), DecodeError> {
-    let (id, rest) = take(bytes)?;
-    let (addr, rest) = take(rest)?;
-    let (load, rest) = take(rest)?;
-    let (tags, rest) = take(rest)?;
-    Ok((ServerEntry { id, addr, load, tags }, rest))
+fn get<'a>(reader: &mut Reader<'a>) -> Result<ServerEntry<'a>, DecodeError> {
+    Ok(ServerEntry {
+        id: NodeId::new(reader.u32()?),
+        addr: take_addr(reader)?,
+        load: take_report(reader)?,
+        tags: reader.text()?,
+    })
 }
 
 fn section(message: &[u8], wanted: u8) -> Option<&[u8]> {
