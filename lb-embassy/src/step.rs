@@ -31,6 +31,13 @@ pub(crate) enum Step {
     Stuck,
 }
 
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 impl<
     const SERVERS: usize,
     const SESSIONS: usize,
@@ -70,13 +77,13 @@ impl<
         let due = self.core.next_deadline();
         let due = due.filter(|at| *at > now || stuck_at.is_none());
         let expires = self.inbox.as_ref().map(|delivery| delivery.until);
-        let wake = [due, stuck_at, expires];
-        if let Some(at) = wake.into_iter().flatten().min() {
+        if let Some(at) = sooner(sooner(due, stuck_at), expires) {
             clock::wake_at(cx, at);
         }
         Step::Done
     }
 
+    #[inline(never)]
     fn keep_time(&mut self, now: Instant, random: &mut impl FnMut() -> [u8; RANDOM_BYTES]) -> bool {
         self.hurry(now);
         // Once at each moment: what is due stays so until it can be sent.
@@ -104,6 +111,7 @@ impl<
         self.callers.wake();
     }
 
+    #[inline(never)]
     fn send(
         &mut self,
         cx: &mut Context<'_>,
@@ -141,6 +149,7 @@ impl<
         true
     }
 
+    #[inline(never)]
     fn handle_datagram(&mut self, now: Instant, len: usize, from: Addr) {
         let origin = self.received.as_ptr().addr();
         let datagram = self.received.get_mut(..len).unwrap_or_default();
