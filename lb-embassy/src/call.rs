@@ -260,7 +260,6 @@ impl<
             },
         };
         let over = if let Some(delivery) = self.inbox.take_if(|delivery| delivery.call == id) {
-            self.runner.wake();
             Some(self.take(&delivery, asked.out))
         } else {
             self.bring_forward(now, id, deadline, asked, cx).map(Err)
@@ -277,19 +276,17 @@ impl<
 
     /// Gives the call's place back; if nobody answered, its server will be told.
     pub(crate) fn end(&mut self, now: Instant, id: CallId) {
-        if self.inbox.take_if(|delivery| delivery.call == id).is_some() {
-            self.runner.wake();
-        }
+        self.inbox.take_if(|delivery| delivery.call == id);
         self.core.finish(now, id);
         self.runner.wake();
-        self.waiters.wake();
+        // Whoever waited with this call's future has no place here any more.
+        self.changed();
     }
 
     /// Waits for a change, not for an answer.
     pub(crate) fn wait(&mut self, now: Instant, until: Instant, cx: &mut Context<'_>) {
         let registered = self.waiters.register(cx.waker());
-        let look_again = now.saturating_add(LOOK_AGAIN);
-        clock::wake_at(cx, if registered { until } else { until.min(look_again) });
+        sleep(now, until, registered, cx);
     }
 
     /// Copies an answer from where it was received to where it is wanted.
@@ -343,9 +340,14 @@ impl<
         if now >= deadline {
             return Some(CallError::Deadline);
         }
-        // A call has a place here as it has one in the core; one task may have several.
-        let _ = self.callers.register(cx.waker());
-        clock::wake_at(cx, wake_at);
+        let registered = self.callers.register(cx.waker());
+        sleep(now, wake_at, registered, cx);
         None
     }
+}
+
+/// Until then, or for a short while if nobody will wake it.
+fn sleep(now: Instant, until: Instant, registered: bool, cx: &mut Context<'_>) {
+    let look_again = now.saturating_add(LOOK_AGAIN);
+    clock::wake_at(cx, if registered { until } else { until.min(look_again) });
 }

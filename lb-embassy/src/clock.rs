@@ -15,9 +15,12 @@ pub(crate) fn now() -> Instant {
     Instant::from_micros(embassy_time::Instant::now().as_micros())
 }
 
+/// Longer spans are as good as this one, and it can be converted at every tick rate.
+const FOR_EVER: embassy_time::Duration = embassy_time::Duration::from_secs(1 << 28);
+
 /// A span of time as the core has it.
 pub(crate) fn span(of: embassy_time::Duration) -> Duration {
-    Duration::from_micros(of.as_micros())
+    Duration::from_micros(of.min(FOR_EVER).as_micros())
 }
 
 /// Wakes the task at `at`, or up to a tick later; before that if it is far away.

@@ -5,7 +5,7 @@ use core::future::poll_fn;
 
 use lb_core::edge::{Choice, Counters, PickError, ServerState, ServerView, Status};
 use lb_core::load::LoadReport;
-use lb_core::member::{Addr, Filter};
+use lb_core::member::{Addr, Filter, TagsError};
 use lb_core::{Duration, Instant, NodeId};
 
 use crate::call::Call;
@@ -72,6 +72,14 @@ impl<'a, S: Storage> EdgeHandle<'a, S> {
     /// States the edge's own load, which rides on its next messages.
     pub fn set_load(&self, load: LoadReport) {
         self.shared.set_load(load);
+    }
+
+    /// Changes the edge's own tags, in the form `zone=a,kind=sensor`, and tells its servers.
+    ///
+    /// # Errors
+    /// [`TagsError`]: what is wrong with them, or that they are longer than `TAGS`. Nothing changed.
+    pub fn set_tags(&self, tags: &str) -> Result<(), TagsError> {
+        self.shared.set_tags(tags)
     }
 
     /// Says goodbye to the servers. The edge does nothing any more, for good.

@@ -107,8 +107,8 @@ impl<
         } else {
             delivery.reminded = true;
             delivery.until = now.saturating_add(HAND_OVER);
+            self.callers.wake();
         }
-        self.callers.wake();
     }
 
     #[inline(never)]

@@ -10,7 +10,7 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use lb_core::Instant;
 use lb_core::edge::{CallId, Choice, Counters, DATAGRAM_BYTES_MIN, PickError, Status};
 use lb_core::load::LoadReport;
-use lb_core::member::Filter;
+use lb_core::member::{Filter, Tags, TagsError};
 use lb_core::wire::seal::{ChaCha20Poly1305, Cipher};
 
 use crate::call::{Answer, Asked, CallError};
@@ -173,6 +173,7 @@ pub trait Shared {
     fn counters(&self) -> Counters;
     fn server(&self, index: usize) -> Option<Server>;
     fn set_load(&self, load: LoadReport);
+    fn set_tags(&self, tags: &str) -> Result<(), TagsError>;
     fn leave(&self);
 }
 
@@ -230,11 +231,20 @@ impl<
         with(self, |state| state.core.set_load(load));
     }
 
+    fn set_tags(&self, tags: &str) -> Result<(), TagsError> {
+        let tags = Tags::parse(tags)?;
+        with(self, |state| {
+            state.core.set_tags(clock::now(), tags);
+            state.runner.wake();
+        });
+        Ok(())
+    }
+
     fn leave(&self) {
         with(self, |state| {
             state.core.leave(clock::now());
-            state.changed();
             state.runner.wake();
+            state.changed();
         });
     }
 }

@@ -262,3 +262,29 @@ fn what_is_due_behind_a_stuck_datagram_is_no_busy_loop() {
     orchard.world.run_for(5_000);
     check(&mut orchard, &site, "a pause behind a stuck datagram");
 }
+
+/// A future that is gone must not be woken in place of one that is there.
+#[test]
+fn dropped_calls_leave_their_places_to_be_woken() {
+    let (mut orchard, site) = Orchard::attached(8);
+    for _ in 0..CALLS {
+        let handle = site.handle;
+        orchard.world.spawn(async move {
+            let mut out = [0; 8];
+            drop_after(handle.call("who", b"", &mut out, Duration::from_secs(3)), 1).await;
+        });
+    }
+    let done = Rc::new(Cell::new(0));
+    for _ in 0..CALLS {
+        let (handle, done) = (site.handle, Rc::clone(&done));
+        orchard.world.spawn(async move {
+            let mut out = [0; 8];
+            let asked = handle.call("who", b"", &mut out, Duration::from_secs(3));
+            asked.await.unwrap();
+            done.set(done.get() + 1);
+        });
+    }
+    // Long before a request would be repeated.
+    orchard.world.run_for(20);
+    assert_eq!(done.get(), CALLS);
+}

@@ -320,6 +320,52 @@ fn two_edges_do_not_disturb_each_other() {
     }
 }
 
+/// embassy-net lets one task wait for the link; two wake each other.
+#[test]
+fn another_task_may_watch_the_link() {
+    let (mut orchard, site) = Orchard::attached(18);
+    let stack = site.stack;
+    let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+    let count = std::rc::Rc::clone(&seen);
+    orchard.world.spawn(async move {
+        loop {
+            stack.wait_link_down().await;
+            stack.wait_link_up().await;
+            count.set(count.get() + 1);
+        }
+    });
+    let polls = orchard.world.polls;
+    orchard.world.run_for(60_000);
+    let polls = orchard.world.polls - polls;
+    assert!(polls < 1_000, "{polls} polls in a minute of silence");
+    orchard.pull(site.port, false);
+    orchard.world.run_for(8_000);
+    orchard.pull(site.port, true);
+    orchard.world.run_for(8_000);
+    assert_eq!(seen.get(), 1);
+    orchard.call(&site, "who", b"", 1_000).unwrap();
+}
+
+#[test]
+fn new_tags_are_told() {
+    let (mut orchard, site) = Orchard::attached(19);
+    let joins = orchard.log.borrow().joins;
+    site.handle.set_tags("zone=b").unwrap();
+    orchard.world.run_for(100);
+    assert_eq!(orchard.log.borrow().joins, joins + 2, "both servers");
+    site.handle.set_tags("no tags").unwrap_err();
+}
+
+/// `cargo test --features proto-ipv6`
+#[cfg(feature = "proto-ipv6")]
+#[test]
+fn ipv6_serves_as_well() {
+    let mut orchard = Orchard::new(20, 1, &[]);
+    let site = orchard.edge_of(0, &["[fd00::1]:7500".parse().unwrap()]);
+    assert!(orchard.attach(&site, 10_000));
+    assert_eq!(orchard.call(&site, "who", b"", 1_000).unwrap().0, [1]);
+}
+
 #[test]
 fn goodbye_is_said() {
     let (mut orchard, site) = Orchard::attached(17);

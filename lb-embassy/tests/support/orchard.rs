@@ -1,8 +1,10 @@
 //! Servers and edges in a world, ready to use.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use embassy_net::Stack;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_time::Duration;
 use lb_core::edge::Config;
@@ -57,6 +59,7 @@ pub(crate) struct ServerSite {
 
 /// An edge in the world, with its task running.
 pub(crate) struct EdgeSite {
+    pub(crate) stack: Stack<'static>,
     pub(crate) handle: Handle,
     pub(crate) port: usize,
     /// The one way to the edge itself: its task holds it while it runs.
@@ -103,18 +106,24 @@ impl Orchard {
 
     /// A device on host 50, 51 or 52 that knows these servers.
     pub(crate) fn edge(&mut self, index: u8, seeds: &[u8]) -> EdgeSite {
+        let seeds: Vec<_> = seeds.iter().copied().map(addr).collect();
+        self.edge_of(index, &seeds)
+    }
+
+    pub(crate) fn edge_of(&mut self, index: u8, seeds: &[SocketAddr]) -> EdgeSite {
         let (stack, port) = self.world.stack(50 + index);
         let storage: &'static mut Storage = Box::leak(Box::new(Storage::new()));
         let id = 101 + u32::from(index);
         let config = Config::new(key(id), 0x5eed_0000 + id).tags(Tags::parse("zone=a").unwrap());
         let mut edge = Edge::new(stack, storage, config, TestRng::new(u64::from(id))).unwrap();
         for seed in seeds {
-            edge.add_seed(addr(*seed)).unwrap();
+            edge.add_seed(*seed).unwrap();
         }
         let handle = edge.handle();
         let edge = Rc::new(RefCell::new(edge));
         let task = self.run(&edge);
         EdgeSite {
+            stack,
             handle,
             port,
             edge,

@@ -48,15 +48,25 @@ impl World {
         }
     }
 
-    /// A network stack at 10.0.0.`host`, and the port of the hub it is plugged into.
+    /// A network stack at 10.0.0.`host`, and fd00::`host`, and the port of the hub it is plugged into.
     pub(crate) fn stack(&mut self, host: u8) -> (Stack<'static>, usize) {
         let cable = self.hub.plug_in();
         let port = cable.port();
-        let config = Config::ipv4_static(StaticConfigV4 {
+        #[cfg_attr(not(feature = "proto-ipv6"), expect(unused_mut))]
+        let mut config = Config::ipv4_static(StaticConfigV4 {
             address: Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, host), 24),
             gateway: None,
             dns_servers: Default::default(),
         });
+        #[cfg(feature = "proto-ipv6")]
+        {
+            let address = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, host.into());
+            config.ipv6 = embassy_net::ConfigV6::Static(embassy_net::StaticConfigV6 {
+                address: embassy_net::Ipv6Cidr::new(address, 64),
+                gateway: None,
+                dns_servers: Default::default(),
+            });
+        }
         let resources = Box::leak(Box::new(StackResources::<4>::new()));
         let (stack, mut runner) = embassy_net::new(cable, config, resources, u64::from(host));
         self.spawn(async move { runner.run().await });
