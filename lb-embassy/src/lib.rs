@@ -15,7 +15,7 @@
 //!
 //! embassy-net 0.9 and embassy-time 0.5, each in one module. The `rust-version` of the manifest is what is built and
 //! tested; raising it is a minor release.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
 #[cfg(all(feature = "defmt", feature = "log"))]
 compile_error!("the features `defmt` and `log` of lb-embassy are exclusive: enable one of them");
@@ -31,6 +31,12 @@ mod state;
 mod step;
 mod storage;
 mod wakers;
+
+/// The unit tests need a clock, too.
+#[cfg(test)]
+#[path = "../tests/support/clock.rs"]
+#[expect(dead_code, reason = "unit tests do not move it")]
+mod virtual_clock;
 
 pub use call::{Answer, Call, CallError};
 pub use edge::Edge;

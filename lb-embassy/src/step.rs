@@ -172,3 +172,108 @@ impl<
         self.changed();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::RefCell;
+    use core::task::Waker;
+
+    use lb_core::edge::Config;
+    use lb_core::wire::seal::{ChaCha20Poly1305, DeviceKey, HELLO_BYTES};
+
+    use super::*;
+
+    type TestState = State<2, 1, 1, 0, 256, ChaCha20Poly1305>;
+
+    const SERVER: &str = "10.0.0.1:7500";
+
+    #[derive(Default)]
+    struct Fake {
+        /// Lengths of datagrams to receive; `None` does not fit.
+        arrived: RefCell<Vec<Option<usize>>>,
+        refuses: bool,
+        offered: RefCell<Vec<Vec<u8>>>,
+    }
+
+    impl Network for Fake {
+        fn poll_receive(&self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Option<(usize, Addr)>> {
+            match self.arrived.borrow_mut().pop() {
+                None => Poll::Pending,
+                Some(None) => Poll::Ready(None),
+                Some(Some(len)) => {
+                    buffer[..len].fill(1);
+                    Poll::Ready(Some((len, server())))
+                }
+            }
+        }
+
+        fn poll_send(&self, _: &mut Context<'_>, datagram: &[u8], to: Addr) -> Poll<()> {
+            assert_eq!(to, server());
+            self.offered.borrow_mut().push(datagram.into());
+            if self.refuses {
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        }
+    }
+
+    fn server() -> Addr {
+        Addr::from(SERVER.parse::<core::net::SocketAddr>().unwrap())
+    }
+
+    fn state() -> TestState {
+        let config = Config::new(DeviceKey::new(7, &[1; 32], "orchard"), 1).datagram(256);
+        let mut core = crate::state::Core::new(Instant::ZERO, config).unwrap();
+        core.add_seed(Instant::ZERO, server()).unwrap();
+        State::new(core)
+    }
+
+    /// Steps until there is nothing to do, `millis` milliseconds after the start.
+    fn turn(state: &mut TestState, network: &Fake, blocked: &mut Option<Instant>, millis: u64) -> Step {
+        let mut cx = Context::from_waker(Waker::noop());
+        let now = Instant::from_millis(millis);
+        loop {
+            match state.step(&mut cx, now, network, blocked, &mut || [7; RANDOM_BYTES]) {
+                Step::Again => {}
+                step => return step,
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_datagram_is_offered_again_until_the_socket_is_stuck() {
+        let (mut state, mut blocked) = (state(), None);
+        let network = Fake {
+            refuses: true,
+            ..Fake::default()
+        };
+        for (millis, stuck) in [(1, false), (50, false), (100, false), (101, true)] {
+            let step = turn(&mut state, &network, &mut blocked, millis);
+            assert_eq!(matches!(step, Step::Stuck), stuck, "{millis} ms");
+        }
+        let offered = network.offered.borrow();
+        assert!(offered.iter().all(|datagram| datagram == &offered[0]));
+        assert_eq!(offered[0].len(), HELLO_BYTES);
+
+        let (network, mut blocked) = (Fake::default(), None);
+        assert!(matches!(
+            turn(&mut state, &network, &mut blocked, 102),
+            Step::Done
+        ));
+        assert_eq!(network.offered.borrow()[0], offered[0], "it was not lost");
+        assert!(blocked.is_none() && state.outbox.is_none());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_dropped_and_the_rest_received() {
+        let (mut state, mut blocked) = (state(), None);
+        let network = Fake::default();
+        network
+            .arrived
+            .replace(vec![Some(0), None, Some(48), Some(256), Some(1)]);
+        turn(&mut state, &network, &mut blocked, 1);
+        assert!(network.arrived.borrow().is_empty());
+        assert!(state.inbox.is_none());
+        assert_eq!(state.core.counters().dropped, 4);
+    }
+}

@@ -46,8 +46,6 @@ impl<const N: usize> Wakers<N> {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;
