@@ -70,7 +70,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
         // Nor does it count against a session or an attempt.
         for link in self.links.iter_mut().flatten() {
-            link.since = link.since.saturating_add(late);
+            link.last_heard = link.last_heard.saturating_add(late);
         }
         if let Some((_, until)) = &mut self.attempt {
             *until = until.saturating_add(late);
@@ -93,8 +93,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             earliest = self.now;
         } else {
             for (slot, place) in self.slots() {
-                if place.retry_at > self.now && self.link(slot).is_none() {
-                    earliest = earliest.min(place.retry_at);
+                if place.not_before > self.now && self.link(slot).is_none() {
+                    earliest = earliest.min(place.not_before);
                 }
             }
         }
@@ -119,7 +119,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 continue;
             };
             let (slot, heartbeated) = (link.slot, self.is_heartbeated(link));
-            let unconfirmed = !link.session.is_confirmed() && now.since(link.since) > UNCONFIRMED;
+            let unconfirmed = !link.session.is_confirmed() && now.since(link.last_heard) > UNCONFIRMED;
             let verdict = self
                 .place(slot)
                 .map_or(Verdict::Failed, |place| place.detector.verdict(now, &timers));
@@ -137,7 +137,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
         for slot in (0_u8..).take(SERVERS) {
             let Some(place) = self.place(slot) else { continue };
-            let idle = place.endpoint.own_in_flight() == 0 && self.link(slot).is_none();
+            let idle = place.load.own_in_flight() == 0 && self.link(slot).is_none();
             let target = self.attempt.is_some_and(|(target, _)| target == slot);
             if !place.seed && idle && !target && place.listed_until <= now {
                 self.free(slot);
@@ -241,7 +241,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     fn wanted_by_call(&self) -> Option<u8> {
         let mut slots = self.slots();
         slots
-            .find(|(slot, place)| place.retry_at <= self.now && self.is_wanted(*slot))
+            .find(|(slot, place)| place.not_before <= self.now && self.is_wanted(*slot))
             .map(|(slot, _)| slot)
     }
 
@@ -255,7 +255,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 self.place(link.slot).is_some_and(|place| {
                     // It may have forgotten the session, and could not say so.
                     let worn = link.unanswered >= UNANSWERED_MAX || link.session.needs_rekey();
-                    place.retry_at <= self.now && worn
+                    place.not_before <= self.now && worn
                 })
             });
             link.map(|link| link.slot)
@@ -268,9 +268,9 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             }
             let open = self
                 .slots()
-                .filter(|(slot, place)| place.retry_at <= self.now && self.link(*slot).is_none());
+                .filter(|(slot, place)| place.not_before <= self.now && self.link(*slot).is_none());
             // Whoever failed or drains takes turns behind the others.
-            open.min_by_key(|(_, place)| (place.draining, place.fails, place.retry_at))
+            open.min_by_key(|(_, place)| (place.draining, place.fails, place.not_before))
                 .map(|(slot, _)| slot)
         };
         wanted.or_else(worn).or_else(home)
@@ -303,7 +303,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
         if let Some(place) = self.place_mut(slot) {
             place.fails = 0;
-            place.retry_at = Instant::ZERO;
+            place.not_before = Instant::ZERO;
         }
         let same = |held: &Option<Link<C>>| held.as_ref().is_some_and(|held| held.slot == slot);
         let free = |held: &Option<Link<C>>| held.is_none();
@@ -325,7 +325,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             .filter_map(|(index, link)| Some((index, link.as_ref()?)))
             .filter(|(_, link)| {
                 self.place(link.slot)
-                    .is_none_or(|place| place.endpoint.own_in_flight() == 0)
+                    .is_none_or(|place| place.load.own_in_flight() == 0)
             })
             .min_by_key(|(_, link)| (link.home, link.last_call))
             .map(|(index, _)| index)

@@ -316,7 +316,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                     once: None,
                 };
                 if let Some(place) = self.place_mut(slot) {
-                    place.endpoint.begin();
+                    place.load.begin();
                 }
                 None
             }
@@ -347,7 +347,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if self.link(slot).is_none() {
             let hopeless = self
                 .place(slot)
-                .is_none_or(|place| place.retry_at > self.now || place.draining);
+                .is_none_or(|place| place.not_before > self.now || place.draining);
             if hopeless && (call.fail_over || !call.sent) {
                 self.elsewhere(index, slot);
                 return None;
@@ -431,7 +431,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         call.tried |= 1_u32.checked_shl(u32::from(slot)).unwrap_or(0);
         call.state = State::Choosing { not_before: now };
         if let Some(place) = self.place_mut(slot) {
-            place.endpoint.finish();
+            place.load.finish();
         }
         self.counters.moved = self.counters.moved.saturating_add(1);
     }
@@ -495,7 +495,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     pub(super) fn answered(&mut self, index: usize, from: u8) {
         let asked = self.calls.get(index).and_then(Call::slot);
         if let Some(place) = asked.and_then(|slot| self.place_mut(slot)) {
-            place.endpoint.finish();
+            place.load.finish();
         }
         if let Some(call) = self.calls.get_mut(index) {
             call.state = State::Answered { slot: from };
@@ -507,7 +507,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     fn release(&mut self, index: usize) {
         let asked = self.calls.get(index).and_then(Call::slot);
         if let Some(place) = asked.and_then(|slot| self.place_mut(slot)) {
-            place.endpoint.finish();
+            place.load.finish();
         }
         if let Some(call) = self.calls.get_mut(index) {
             call.state = State::Free;

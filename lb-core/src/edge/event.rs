@@ -73,7 +73,7 @@ pub struct Status {
 
 /// What an edge knows of one server.
 #[derive(Clone, Copy, Debug)]
-pub struct ServerView<'a> {
+pub struct ServerView {
     /// Who it is, if that is known.
     pub id: Option<NodeId>,
     /// Where it listens.
@@ -82,8 +82,8 @@ pub struct ServerView<'a> {
     pub state: ServerState,
     /// Whether there is a session.
     pub session: bool,
-    /// Its last report, whatever its age.
-    pub load: Option<&'a CachedLoad>,
+    /// Its last report, whatever its age, without what only the hybrid score needs (`completed`, `rate_milli`).
+    pub load: Option<CachedLoad>,
     /// Our own calls there now.
     pub own_in_flight: u32,
     /// The smoothed time it takes to answer, in microseconds; 0 when unknown.
@@ -163,14 +163,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     /// The servers it knows, in no particular order.
-    pub fn servers(&self) -> impl Iterator<Item = ServerView<'_>> {
+    pub fn servers(&self) -> impl Iterator<Item = ServerView> + '_ {
         self.slots().map(|(slot, place)| ServerView {
             id: place.id(),
             addr: place.addr,
             state: place.state(self.now, &self.timers),
             session: self.link(slot).is_some(),
-            load: place.endpoint.cached(),
-            own_in_flight: place.endpoint.own_in_flight(),
+            load: place.load.cached(),
+            own_in_flight: place.load.own_in_flight(),
             rtt_us: place.rtt.smoothed_us(),
         })
     }

@@ -28,6 +28,7 @@ mod attach;
 mod call;
 mod config;
 mod event;
+mod kept;
 mod place;
 mod receive;
 mod rtt;
@@ -252,12 +253,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
         for place in &mut self.places {
             place.detector.forgive(outage);
-            place.retry_at = Instant::ZERO;
+            place.not_before = Instant::ZERO;
             place.fails = 0;
         }
         for link in self.links.iter_mut().flatten() {
             link.owes |= owed::HEARTBEAT;
-            link.since = now;
+            link.last_heard = now;
             link.unanswered = 0;
             link.asked = None;
         }
@@ -323,7 +324,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             .find(|(slot, place)| {
                 !place.seed
                     && place.listed_until <= self.now
-                    && place.endpoint.own_in_flight() == 0
+                    && place.load.own_in_flight() == 0
                     && self.link(*slot).is_none()
                     && self.attempt.is_none_or(|(target, _)| target != *slot)
             })

@@ -2,12 +2,12 @@
 
 use crate::NodeId;
 use crate::health::{Detector, Timers, Verdict};
-use crate::load::Endpoint;
 use crate::member::{Addr, Tags};
 use crate::time::{Duration, Instant};
 use crate::wire::seal::{Cipher, Session};
 
 use super::ServerState;
+use super::kept::Kept;
 use super::rtt::Rtt;
 
 /// The pause after a failed handshake; it doubles up to a heartbeat.
@@ -26,12 +26,13 @@ pub(super) struct Place<const TAGS: usize> {
     pub(super) fails: u8,
     pub(super) reported: Option<ServerState>,
     pub(super) addr: Addr,
-    pub(super) epoch: u32,
     pub(super) rtt: Rtt,
-    pub(super) endpoint: Endpoint,
+    /// Means something if `known`.
+    id: NodeId,
+    pub(super) load: Kept,
     pub(super) detector: Detector,
-    /// No handshake before.
-    pub(super) retry_at: Instant,
+    /// No handshake before, after failed ones; no call before, after it said that it is full.
+    pub(super) not_before: Instant,
     /// Recommended until then, unless it is said again.
     pub(super) listed_until: Instant,
     pub(super) tags: Tags<TAGS>,
@@ -46,11 +47,11 @@ impl<const TAGS: usize> Place<TAGS> {
         fails: 0,
         reported: None,
         addr: Addr::NONE,
-        epoch: 0,
         rtt: Rtt::UNKNOWN,
-        endpoint: Endpoint::new(NodeId::new(0)),
+        id: NodeId::new(0),
+        load: Kept::NOTHING,
         detector: Detector::new(),
-        retry_at: Instant::ZERO,
+        not_before: Instant::ZERO,
         listed_until: Instant::ZERO,
         tags: Tags::new(),
     };
@@ -64,7 +65,7 @@ impl<const TAGS: usize> Place<TAGS> {
     }
 
     pub(super) fn id(&self) -> Option<NodeId> {
-        self.known.then(|| self.endpoint.id())
+        self.known.then_some(self.id)
     }
 
     pub(super) fn is(&self, id: NodeId) -> bool {
@@ -72,22 +73,25 @@ impl<const TAGS: usize> Place<TAGS> {
     }
 
     pub(super) fn set_id(&mut self, id: NodeId) {
+        if self.id() != Some(id) {
+            self.load.clear();
+        }
         self.known = true;
-        self.endpoint.rename(id);
+        self.id = id;
     }
 
     /// Nobody answered: it rests for a while, longer each time.
     pub(super) fn failed(&mut self, now: Instant, timers: &Timers) {
         let pause = PAUSE_FIRST.saturating_mul(1 << self.fails.min(8));
         self.fails = self.fails.saturating_add(1);
-        self.retry_at = now.saturating_add(pause.min(timers.heartbeat()));
+        self.not_before = now.saturating_add(pause.min(timers.heartbeat()));
     }
 
     /// Its session was let go: it is as if it had not been heard, and may have stopped draining meanwhile.
     pub(super) fn rest(&mut self, now: Instant, timers: &Timers) {
         if self.draining {
             self.draining = false;
-            self.retry_at = now.saturating_add(timers.heartbeat());
+            self.not_before = now.saturating_add(timers.heartbeat());
         }
         self.detector = Detector::new();
     }
@@ -122,8 +126,6 @@ pub(super) struct Link<C: Cipher> {
     pub(super) joined: bool,
     pub(super) owes: u8,
     pub(super) session: Session<C>,
-    /// When it was made, or the server was asked again for want of an answer.
-    pub(super) since: Instant,
     /// Messages sent since it was last heard.
     pub(super) unanswered: u8,
     /// When something was last opened in it, or it was made.
@@ -143,7 +145,6 @@ impl<C: Cipher> Link<C> {
             joined: false,
             owes: owed::JOIN,
             session,
-            since: now,
             unanswered: 0,
             last_heard: now,
             last_call: now,

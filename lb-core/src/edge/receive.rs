@@ -6,7 +6,7 @@ use super::Edge;
 use super::call::{CallId, NOBODY};
 use super::place::owed;
 use crate::NodeId;
-use crate::load::LoadReport;
+use crate::load::{CachedLoad, LoadReport};
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
 use crate::wire::{self, Body, Flags, Frame, Kind, Outcome, Response, ServerEntry};
@@ -203,14 +203,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let (now, heartbeat) = (self.now, self.timers.heartbeat());
         if let Some(place) = self.place_mut(slot) {
             place.set_id(header.from);
-            if place.epoch != header.epoch {
-                place.epoch = header.epoch;
-                place.endpoint.clear_report();
+            // Its session is new: what it says of itself is true even if its epoch went back.
+            if place.load.epoch() > header.epoch {
+                place.load.clear();
             }
             place.draining = leaves || header.flags.has(Flags::DRAINING);
             if leaves {
                 place.detector.doubt();
-                place.retry_at = now.saturating_add(heartbeat);
+                place.not_before = now.saturating_add(heartbeat);
             }
         }
         self.note_load(slot, message.load);
@@ -246,7 +246,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     fn note_load(&mut self, slot: u8, load: LoadReport) {
         let now = self.now;
         if let Some(place) = self.place_mut(slot) {
-            place.endpoint.record(now, load);
+            place.load.record(CachedLoad::new(now, load));
         }
     }
 
@@ -299,7 +299,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.addr = entry.addr;
             }
         }
-        place.endpoint.record(now, entry.load);
+        place.load.record(CachedLoad::new(now, entry.load));
     }
 
     /// Two places turned out to be one server: what the one had goes to the other.
@@ -308,15 +308,15 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let (tags, listed_until, cached, seed) = (
             former.tags.clone(),
             former.listed_until,
-            former.endpoint.cached().copied(),
+            former.load.cached(),
             former.seed,
         );
-        let busy = former.endpoint.own_in_flight() > 0 || self.link(from).is_some();
+        let busy = former.load.own_in_flight() > 0 || self.link(from).is_some();
         if let Some(place) = self.place_mut(into) {
             place.tags = tags;
             place.listed_until = place.listed_until.max(listed_until);
             if let Some(cached) = cached {
-                place.endpoint.adopt(cached);
+                place.load.record(cached);
             }
         }
         if seed || busy {
@@ -346,7 +346,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             Outcome::Overloaded { retry_after_ms } => {
                 let pause = crate::Duration::from_millis(u64::from(retry_after_ms.min(FULL_MAX_MS)));
                 if let Some(place) = self.place_mut(slot) {
-                    place.endpoint.set_full_until(now.saturating_add(pause));
+                    place.not_before = now.saturating_add(pause);
                 }
                 self.elsewhere(call, slot);
                 return Received::Control;

@@ -59,14 +59,8 @@ impl<const TAGS: usize> Pool for Candidates<'_, TAGS> {
     }
 
     fn load(&self, slot: usize) -> Load {
-        self.places.get(slot).map_or_else(Load::default, |place| {
-            let endpoint = &place.endpoint;
-            Load {
-                report: endpoint.fresh(self.now, self.ttl).map(|cached| *cached.report()),
-                own_in_flight: endpoint.own_in_flight(),
-                own_at_report: endpoint.own_at_report(),
-            }
-        })
+        let place = self.places.get(slot);
+        place.map_or_else(Load::default, |place| place.load.load(self.now, self.ttl))
     }
 }
 
@@ -110,14 +104,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
 
     pub(super) fn explain(&self, slot: u8, candidates: u8) -> Option<Choice> {
         let place = self.place(slot)?;
-        let cached = place.endpoint.fresh(self.now, self.timers.ttl());
+        let cached = place.load.fresh(self.now, self.timers.ttl());
         Some(Choice {
             server: place.id(),
             addr: place.addr,
             candidates,
-            load: cached.map(|cached| *cached.report()),
+            load: cached.as_ref().map(|cached| *cached.report()),
             age: cached.map(|cached| cached.age(self.now)),
-            own_in_flight: place.endpoint.own_in_flight(),
+            own_in_flight: place.load.own_in_flight(),
         })
     }
 
@@ -128,7 +122,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         for (slot, place) in self.slots() {
             let verdict = place.detector.verdict(now, &self.timers);
             let linked = self.link(slot).is_some();
-            let reachable = linked || (place.retry_at <= now && verdict != Verdict::Failed);
+            let reachable = linked || (place.not_before <= now && verdict != Verdict::Failed);
             if place.draining || !reachable {
                 continue;
             }
@@ -138,7 +132,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             classes.servers = true;
             classes.matching |= matches;
             classes.untried |= untried;
-            if !untried || place.endpoint.is_full(now) {
+            if !untried || place.load.is_full() || now < place.not_before {
                 continue;
             }
             let alive = matches!(verdict, Verdict::Alive | Verdict::Unheard);

@@ -88,7 +88,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let header = Header {
             from: self.id,
             epoch: self.epoch,
-            known_epoch: self.place(slot)?.epoch,
+            known_epoch: self.place(slot)?.load.epoch(),
             meta: self.meta,
             flags: Flags::default()
                 .with(Flags::OBSERVER, !self.serves)

@@ -38,9 +38,19 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Detector {
-    heard: Option<Instant>,
+    /// Means something unless `Unheard`.
+    heard: Instant,
     forgiven: Duration,
-    doubted: bool,
+    belief: Belief,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum Belief {
+    #[default]
+    Unheard,
+    Heard,
+    Doubted,
 }
 
 /// The first moment past a time-out.
@@ -51,9 +61,9 @@ impl Detector {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            heard: None,
+            heard: Instant::ZERO,
             forgiven: Duration::ZERO,
-            doubted: false,
+            belief: Belief::Unheard,
         }
     }
 
@@ -61,19 +71,19 @@ impl Detector {
     /// than the last one does not count, and what was forgiven lasts until time has moved past it, so that a
     /// sound never makes a verdict worse.
     pub fn heard(&mut self, now: Instant) {
-        let before = self.heard.unwrap_or(now);
-        let excused = self
-            .heard
-            .map_or(now, |before| before.saturating_add(self.forgiven));
-        let latest = before.max(now);
-        self.heard = Some(latest);
+        let before = self.last_heard();
+        let excused = before.map_or(now, |before| before.saturating_add(self.forgiven));
+        let latest = before.unwrap_or(now).max(now);
+        self.heard = latest;
         self.forgiven = excused.since(latest);
-        self.doubted = false;
+        self.belief = Belief::Heard;
     }
 
     /// The transport to the peer broke: suspect it at once, until it is heard again.
     pub const fn doubt(&mut self) {
-        self.doubted = true;
+        if let Belief::Heard = self.belief {
+            self.belief = Belief::Doubted;
+        }
     }
 
     /// The observer itself slept for `pause`: it does not count as silence of the peer.
@@ -84,13 +94,16 @@ impl Detector {
     /// When the peer was last heard.
     #[must_use]
     pub const fn last_heard(&self) -> Option<Instant> {
-        self.heard
+        match self.belief {
+            Belief::Unheard => None,
+            Belief::Heard | Belief::Doubted => Some(self.heard),
+        }
     }
 
     /// The time since the peer was last heard, less what was forgiven.
     #[must_use]
     pub fn silence(&self, now: Instant) -> Option<Duration> {
-        self.heard
+        self.last_heard()
             .map(|heard| now.since(heard).saturating_sub(self.forgiven))
     }
 
@@ -100,7 +113,7 @@ impl Detector {
         match self.silence(now) {
             None => Verdict::Unheard,
             Some(silence) if silence > timers.failed() => Verdict::Failed,
-            Some(silence) if self.doubted || silence > timers.stale() => Verdict::Suspect,
+            Some(silence) if self.belief == Belief::Doubted || silence > timers.stale() => Verdict::Suspect,
             Some(_) => Verdict::Alive,
         }
     }
@@ -109,7 +122,7 @@ impl Detector {
     #[must_use]
     pub fn deadline(&self, now: Instant, timers: &Timers) -> Option<Instant> {
         let from = self
-            .heard?
+            .last_heard()?
             .saturating_add(self.forgiven)
             .saturating_add(JUST_PAST);
         match self.verdict(now, timers) {

@@ -56,6 +56,12 @@ impl CachedLoad {
         &self.report
     }
 
+    /// When it arrived.
+    #[must_use]
+    pub const fn received(&self) -> Instant {
+        self.received
+    }
+
     /// How old the sample is: its age on arrival and the time since, both free of the sender's clock.
     #[must_use]
     pub const fn age(&self, now: Instant) -> Duration {
@@ -94,7 +100,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) const fn new(id: NodeId) -> Self {
+    const fn new(id: NodeId) -> Self {
         Self {
             id,
             cached: None,
@@ -108,14 +114,6 @@ impl Endpoint {
     #[must_use]
     pub const fn id(&self) -> NodeId {
         self.id
-    }
-
-    /// Who it is was learnt, or turned out to be another.
-    pub(crate) fn rename(&mut self, id: NodeId) {
-        if self.id != id {
-            self.id = id;
-            self.clear_report();
-        }
     }
 
     /// The last report, whatever its age.
@@ -134,51 +132,6 @@ impl Endpoint {
     #[must_use]
     pub const fn own_at_report(&self) -> u32 {
         self.own_at_report
-    }
-
-    /// Its last report, if it is within this time to live.
-    pub(crate) fn fresh(&self, now: Instant, ttl: Duration) -> Option<&CachedLoad> {
-        self.cached.as_ref().filter(|cached| cached.age(now) <= ttl)
-    }
-
-    /// Keeps a report that arrived now, unless a newer one is known.
-    pub(crate) fn record(&mut self, now: Instant, report: LoadReport) -> Recorded {
-        self.adopt(CachedLoad::new(now, report))
-    }
-
-    /// Keeps what was known of the same node elsewhere, unless something newer is known here.
-    pub(crate) fn adopt(&mut self, incoming: CachedLoad) -> Recorded {
-        let recorded = match &mut self.cached {
-            Some(cached) => cached.merge(incoming),
-            none => {
-                *none = Some(incoming);
-                Recorded::Newer
-            }
-        };
-        if recorded == Recorded::Newer {
-            self.own_at_report = self.own_in_flight;
-            self.full_until = Instant::ZERO;
-        }
-        recorded
-    }
-
-    /// Its node began a new life: the report is void, own counts stay.
-    pub(crate) const fn clear_report(&mut self) {
-        self.cached = None;
-        self.full_until = Instant::ZERO;
-    }
-
-    pub(crate) const fn begin(&mut self) {
-        self.own_in_flight = self.own_in_flight.saturating_add(1);
-    }
-
-    pub(crate) const fn finish(&mut self) {
-        self.own_in_flight = self.own_in_flight.saturating_sub(1);
-    }
-
-    /// It said that it has no place until then, or until its next report.
-    pub(crate) fn set_full_until(&mut self, until: Instant) {
-        self.full_until = self.full_until.max(until);
     }
 
     /// Whether it certainly has no place: our own requests alone fill it, or it said so a moment ago.
@@ -265,7 +218,8 @@ impl<const N: usize> LoadCache<N> {
     /// The load of a slot if it may be used for picking: it has a report within the time to live.
     #[must_use]
     pub fn fresh(&self, slot: usize, now: Instant) -> Option<&CachedLoad> {
-        self.endpoints.get(slot)?.fresh(now, self.ttl)
+        let cached = self.endpoints.get(slot)?.cached()?;
+        (cached.age(now) <= self.ttl).then_some(cached)
     }
 
     /// How old the load of a slot is.
@@ -310,37 +264,50 @@ impl<const N: usize> LoadCache<N> {
 
     /// [`record`](Self::record) for a known slot; [`Recorded::Old`] when there is no such slot.
     pub fn record_at(&mut self, slot: usize, now: Instant, report: LoadReport) -> Recorded {
-        match self.endpoints.get_mut(slot) {
-            Some(endpoint) => endpoint.record(now, report),
-            None => Recorded::Old,
+        let Some(endpoint) = self.endpoints.get_mut(slot) else {
+            return Recorded::Old;
+        };
+        let incoming = CachedLoad::new(now, report);
+        let recorded = match &mut endpoint.cached {
+            Some(cached) => cached.merge(incoming),
+            none => {
+                *none = Some(incoming);
+                Recorded::Newer
+            }
+        };
+        if recorded == Recorded::Newer {
+            endpoint.own_at_report = endpoint.own_in_flight;
+            endpoint.full_until = Instant::ZERO;
         }
+        recorded
     }
 
     /// Forgets the report of a slot (its node began a new life); own counts stay.
     pub fn clear_report(&mut self, slot: usize) {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
-            endpoint.clear_report();
+            endpoint.cached = None;
+            endpoint.full_until = Instant::ZERO;
         }
     }
 
     /// A request of ours to this slot begins.
     pub fn begin(&mut self, slot: usize) {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
-            endpoint.begin();
+            endpoint.own_in_flight = endpoint.own_in_flight.saturating_add(1);
         }
     }
 
     /// A request of ours to this slot ended, however it ended.
     pub fn finish(&mut self, slot: usize) {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
-            endpoint.finish();
+            endpoint.own_in_flight = endpoint.own_in_flight.saturating_sub(1);
         }
     }
 
     /// The endpoint said that it has no place; it counts as full until then, or until its next report.
     pub fn set_full_until(&mut self, slot: usize, until: Instant) {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
-            endpoint.set_full_until(until);
+            endpoint.full_until = endpoint.full_until.max(until);
         }
     }
 

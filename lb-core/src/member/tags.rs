@@ -14,7 +14,7 @@ pub const TAG_BYTES_MAX: usize = 255;
 /// A set of `key=value` tags in at most `B` bytes of text, such as `role=worker,zone=eu-1`.
 ///
 /// Keys and values consist of ASCII letters, digits and `. _ - / : @ +`; a value may be empty. A key occurs
-/// once; setting it again replaces its value. `B` above [`TAG_BYTES_MAX`] is of no use: longer sets cannot
+/// once; setting it again replaces its value. `B` is at most [`TAG_BYTES_MAX`] (checked at compile time): longer sets cannot
 /// be sent.
 ///
 /// ```
@@ -28,7 +28,7 @@ pub const TAG_BYTES_MAX: usize = 255;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Tags<const B: usize> {
-    text: String<B>,
+    text: String<B, u8>,
 }
 
 impl<const B: usize> Tags<B> {
@@ -100,7 +100,7 @@ impl<const B: usize> Tags<B> {
         &self.text
     }
 
-    fn without(&self, key: &str) -> String<B> {
+    fn without(&self, key: &str) -> String<B, u8> {
         let mut rest = String::new();
         for pair in parts(&self.text).filter(|pair| !pair.is_empty()) {
             if pair.split_once('=').is_some_and(|(found, _)| found == key) {
