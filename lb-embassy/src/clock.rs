@@ -10,8 +10,9 @@ use lb_core::{Duration, Instant};
 /// Nobody sleeps longer: it keeps the conversion to ticks far from its limits, and costs a wake-up a minute.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Now, since the boot.
-pub(crate) fn now() -> Instant {
+/// Now, as the core has it: since embassy-time's start.
+#[must_use]
+pub fn now() -> Instant {
     Instant::from_micros(embassy_time::Instant::now().as_micros())
 }
 

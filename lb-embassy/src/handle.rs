@@ -3,10 +3,9 @@
 use core::fmt;
 use core::future::poll_fn;
 
-use lb_core::edge::{Choice, Counters, PickError, ServerState, ServerView, Status};
+use lb_core::edge::{Choice, Counters, PickError, ServerView, Status};
 use lb_core::load::LoadReport;
-use lb_core::member::{Addr, Filter, TagsError};
-use lb_core::{Duration, Instant, NodeId};
+use lb_core::member::{Filter, TagsError};
 
 use crate::call::Call;
 use crate::clock;
@@ -63,8 +62,8 @@ impl<'a, S: Storage> EdgeHandle<'a, S> {
         self.shared.counters()
     }
 
-    /// The servers it knows, in no particular order. One that comes or goes meanwhile may be missed or told twice.
-    pub fn servers(&self) -> impl Iterator<Item = Server> + use<'a, S> {
+    /// The servers it knows, in no particular order; the age of a load is as of [`crate::now`]. One that comes or goes meanwhile may be missed or told twice.
+    pub fn servers(&self) -> impl Iterator<Item = ServerView> + use<'a, S> {
         let shared = self.shared;
         (0..).map_while(|index| shared.server(index))
     }
@@ -106,43 +105,5 @@ impl<S: Storage> fmt::Debug for EdgeHandle<'_, S> {
 impl<S: Storage> defmt::Format for EdgeHandle<'_, S> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "EdgeHandle");
-    }
-}
-
-/// What an edge knows of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub struct Server {
-    /// Who it is, if that is known.
-    pub id: Option<NodeId>,
-    /// Where it listens.
-    pub addr: Addr,
-    /// Its state.
-    pub state: ServerState,
-    /// Whether there is a session.
-    pub session: bool,
-    /// Its last report, whatever its age.
-    pub load: Option<LoadReport>,
-    /// How old that is.
-    pub age: Option<Duration>,
-    /// Our own calls there now.
-    pub own_in_flight: u32,
-    /// The smoothed time it takes to answer, in microseconds; 0 when unknown.
-    pub rtt_us: u32,
-}
-
-impl Server {
-    pub(crate) fn new(now: Instant, view: &ServerView<'_>) -> Self {
-        Self {
-            id: view.id,
-            addr: view.addr,
-            state: view.state,
-            session: view.session,
-            load: view.load.map(|cached| *cached.report()),
-            age: view.load.map(|cached| cached.age(now)),
-            own_in_flight: view.own_in_flight,
-            rtt_us: view.rtt_us,
-        }
     }
 }

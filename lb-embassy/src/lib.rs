@@ -39,6 +39,7 @@ mod wakers;
 mod virtual_clock;
 
 pub use call::{Answer, Call, CallError};
+pub use clock::now;
 pub use edge::Edge;
-pub use handle::{EdgeHandle, Server};
+pub use handle::EdgeHandle;
 pub use storage::{EdgeStorage, Storage};

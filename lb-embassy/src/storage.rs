@@ -8,14 +8,13 @@ use core::task::{Context, Poll};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use lb_core::Instant;
-use lb_core::edge::{CallId, Choice, Counters, DATAGRAM_BYTES_MIN, PickError, Status};
+use lb_core::edge::{CallId, Choice, Counters, DATAGRAM_BYTES_MIN, PickError, ServerView, Status};
 use lb_core::load::LoadReport;
 use lb_core::member::{Filter, Tags, TagsError};
 use lb_core::wire::seal::{ChaCha20Poly1305, Cipher};
 
 use crate::call::{Answer, Asked, CallError};
 use crate::clock;
-use crate::handle::Server;
 use crate::socket::{SocketBuffers, SocketSlices};
 use crate::state::{Core, State};
 
@@ -171,7 +170,7 @@ pub trait Shared {
     fn pick(&self, filter: &Filter) -> Result<Choice, PickError>;
     fn status(&self) -> Status;
     fn counters(&self) -> Counters;
-    fn server(&self, index: usize) -> Option<Server>;
+    fn server(&self, index: usize) -> Option<ServerView>;
     fn set_load(&self, load: LoadReport);
     fn set_tags(&self, tags: &str) -> Result<(), TagsError>;
     fn leave(&self);
@@ -217,14 +216,8 @@ impl<
         with(self, |state| *state.core.counters())
     }
 
-    fn server(&self, index: usize) -> Option<Server> {
-        with(self, |state| {
-            state
-                .core
-                .servers()
-                .nth(index)
-                .map(|view| Server::new(clock::now(), &view))
-        })
+    fn server(&self, index: usize) -> Option<ServerView> {
+        with(self, |state| state.core.servers().nth(index))
     }
 
     fn set_load(&self, load: LoadReport) {

@@ -18,8 +18,8 @@ type Storage<
 #[test]
 fn memory_is_at_most_what_the_page_says() {
     let base = size_of::<Storage<4, 2, 2, 16, 512>>();
-    assert!(base <= 4_000, "{base}");
-    assert!(size_of::<Storage<5, 2, 2, 16, 512>>() - base <= 200 + 16);
+    assert!(base <= 3_760, "{base}");
+    assert!(size_of::<Storage<5, 2, 2, 16, 512>>() - base <= 140 + 16);
     assert!(size_of::<Storage<4, 3, 2, 16, 512>>() - base <= 160);
     assert!(size_of::<Storage<4, 2, 3, 16, 512>>() - base <= 72);
     assert_eq!(size_of::<Storage<4, 2, 2, 32, 512>>() - base, 5 * 16);
