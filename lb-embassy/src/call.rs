@@ -149,6 +149,8 @@ pub struct Asked<'b> {
     pub(crate) within: Duration,
     /// From the first poll on.
     deadline: Option<Instant>,
+    /// While it stands in line for a place.
+    number: Option<u32>,
     /// While it has a place.
     id: Option<CallId>,
 }
@@ -171,6 +173,7 @@ impl<'a, 'b, S: Storage> Call<'a, 'b, S> {
                 fail_over: true,
                 within,
                 deadline: None,
+                number: None,
                 id: None,
             },
         }
@@ -201,8 +204,8 @@ impl<S: Storage> Future for Call<'_, '_, S> {
 
 impl<S: Storage> Drop for Call<'_, '_, S> {
     fn drop(&mut self) {
-        if let Some(id) = self.asked.id.take() {
-            self.shared.give_up(id);
+        if self.asked.id.is_some() || self.asked.number.is_some() {
+            self.shared.give_up(&mut self.asked);
         }
     }
 }
@@ -250,10 +253,13 @@ impl<
             .get_or_insert_with(|| now.saturating_add(asked.within));
         let id = match asked.id {
             Some(id) => id,
-            None => match self.core.call(now, deadline.since(now), asked.fail_over) {
-                Ok(id) => *asked.id.insert(id),
-                Err(_) if now >= deadline => return Poll::Ready(Err(CallError::Busy)),
-                Err(_) => {
+            None => match self.begin(now, deadline, asked) {
+                Some(id) => *asked.id.insert(id),
+                None if now >= deadline => {
+                    self.leave_line(asked);
+                    return Poll::Ready(Err(CallError::Busy));
+                }
+                None => {
                     self.wait(now, deadline, cx);
                     return Poll::Pending;
                 }
@@ -271,6 +277,39 @@ impl<
                 Poll::Ready(result)
             }
             None => Poll::Pending,
+        }
+    }
+
+    /// Takes a place if it is the call's turn; otherwise it stands in line.
+    fn begin(&mut self, now: Instant, deadline: Instant, asked: &mut Asked<'_>) -> Option<CallId> {
+        let turn = match asked.number {
+            Some(number) => self.line.is_first(number),
+            None => self.line.is_empty(),
+        };
+        let budget = deadline.since(now);
+        if turn && let Ok(id) = self.core.call(now, budget, asked.fail_over) {
+            self.leave_line(asked);
+            return Some(id);
+        }
+        if asked.number.is_none() {
+            asked.number = self.line.join();
+        }
+        None
+    }
+
+    fn leave_line(&mut self, asked: &mut Asked<'_>) {
+        if let Some(number) = asked.number.take() {
+            self.line.leave(number);
+            // There may be a place for the next one, too.
+            self.waiters.wake();
+        }
+    }
+
+    /// The future is dropped.
+    pub(crate) fn give_up(&mut self, now: Instant, asked: &mut Asked<'_>) {
+        self.leave_line(asked);
+        if let Some(id) = asked.id.take() {
+            self.end(now, id);
         }
     }
 

@@ -26,6 +26,7 @@ mod call;
 mod clock;
 mod edge;
 mod handle;
+mod line;
 mod socket;
 mod state;
 mod step;

@@ -6,6 +6,7 @@ use lb_core::wire::seal::Cipher;
 use lb_core::{Instant, NodeId};
 
 use crate::call::Outcome;
+use crate::line::Line;
 use crate::wakers::Wakers;
 
 /// Tasks that wait for something other than an answer: to be attached, or for a place for a call. One more looks again
@@ -43,6 +44,8 @@ pub struct State<
     /// The calls under way. There are as many places as calls.
     pub(crate) callers: Wakers<CALLS>,
     pub(crate) waiters: Wakers<WAITERS>,
+    /// The calls that wait for a place.
+    pub(crate) line: Line,
 }
 
 /// An answer on its way from the receive buffer to the call's own.
@@ -79,6 +82,7 @@ impl<
             runner: WakerRegistration::new(),
             callers: Wakers::new(),
             waiters: Wakers::new(),
+            line: Line::new(),
         }
     }
 

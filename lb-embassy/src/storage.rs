@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use lb_core::Instant;
-use lb_core::edge::{CallId, Choice, Counters, DATAGRAM_BYTES_MIN, PickError, ServerView, Status};
+use lb_core::edge::{Choice, Counters, DATAGRAM_BYTES_MIN, PickError, ServerView, Status};
 use lb_core::load::LoadReport;
 use lb_core::member::{Filter, Tags, TagsError};
 use lb_core::wire::seal::{ChaCha20Poly1305, Cipher};
@@ -165,7 +165,7 @@ impl<
 /// The state under its lock, whatever its size. Nothing that is done under the lock calls the user's code.
 pub trait Shared {
     fn poll_call(&self, asked: &mut Asked<'_>, cx: &mut Context<'_>) -> Poll<Result<Answer, CallError>>;
-    fn give_up(&self, call: CallId);
+    fn give_up(&self, asked: &mut Asked<'_>);
     fn poll_attached(&self, cx: &mut Context<'_>) -> Poll<()>;
     fn pick(&self, filter: &Filter) -> Result<Choice, PickError>;
     fn status(&self) -> Status;
@@ -190,8 +190,8 @@ impl<
         with(self, |state| state.poll_call(clock::now(), asked, cx))
     }
 
-    fn give_up(&self, call: CallId) {
-        with(self, |state| state.end(clock::now(), call));
+    fn give_up(&self, asked: &mut Asked<'_>) {
+        with(self, |state| state.give_up(clock::now(), asked));
     }
 
     fn poll_attached(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -7,68 +7,14 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use embassy_time::{Duration, Timer};
 use lb_embassy::CallError;
 
+use support::gone::drop_after;
 use support::hub::Faults;
-use support::orchard::{CALLS, EdgeSite, Orchard};
-
-/// Polls a future so many times at most, then drops it. `None`: it was dropped.
-struct DropAfter<F> {
-    future: Option<Pin<Box<F>>>,
-    polls: u32,
-}
-
-impl<F: Future> Future for DropAfter<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if let (Some(future), 1..) = (&mut this.future, this.polls) {
-            this.polls -= 1;
-            if let Poll::Ready(value) = future.as_mut().poll(cx) {
-                return Poll::Ready(Some(value));
-            }
-        }
-        if this.polls == 0 {
-            this.future = None;
-            return Poll::Ready(None);
-        }
-        Poll::Pending
-    }
-}
-
-fn drop_after<F: Future>(future: F, polls: u32) -> DropAfter<F> {
-    DropAfter {
-        future: Some(Box::pin(future)),
-        polls,
-    }
-}
-
-/// Every place is free, nothing counts as under way, and calls are answered.
-fn check(orchard: &mut Orchard, site: &EdgeSite, after: &str) {
-    let done = Rc::new(Cell::new(0));
-    for _ in 0..CALLS {
-        let (handle, done) = (site.handle, Rc::clone(&done));
-        orchard.world.spawn(async move {
-            let mut out = [0; 8];
-            // Shorter than waiting for a place that was lost.
-            let asked = handle.call("slow", &[0, 50], &mut out, Duration::from_millis(900));
-            match asked.await {
-                Ok(_) => done.set(done.get() + 1),
-                Err(error) => panic!("{error}"),
-            }
-        });
-    }
-    orchard.world.run_for(45);
-    let under_way: u32 = site.handle.servers().map(|server| server.own_in_flight).sum();
-    assert_eq!(under_way as usize, CALLS, "{after}");
-    assert!(orchard.world.run_until(1_000, || done.get() == CALLS), "{after}");
-    let under_way: u32 = site.handle.servers().map(|server| server.own_in_flight).sum();
-    assert_eq!(under_way, 0, "{after}");
-}
+use support::orchard::{CALLS, Orchard, check};
 
 #[test]
 fn a_call_may_be_dropped_at_each_poll() {

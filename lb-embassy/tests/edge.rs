@@ -206,6 +206,33 @@ fn more_calls_than_places_wait_for_one() {
 }
 
 #[test]
+fn calls_of_many_tasks_take_turns() {
+    let (mut orchard, site) = Orchard::attached(23);
+    let handle = site.handle;
+    let counts: Vec<_> = (0..6)
+        .map(|_| std::rc::Rc::new(std::cell::Cell::new(0)))
+        .collect();
+    for count in &counts {
+        let count = std::rc::Rc::clone(count);
+        orchard.world.spawn(async move {
+            let mut out = [0; 8];
+            loop {
+                let asked = handle.call("who", b"", &mut out, Duration::from_secs(2));
+                asked.await.unwrap();
+                count.set(count.get() + 1);
+            }
+        });
+    }
+    orchard.world.run_for(5_000);
+    let counts: Vec<u32> = counts.iter().map(|count| count.get()).collect();
+    let (least, most) = (counts.iter().min(), counts.iter().max());
+    assert!(
+        least > Some(&500) && least.map(|least| least * 2) > most.copied(),
+        "{counts:?}"
+    );
+}
+
+#[test]
 fn who_finds_no_place_in_time_is_told() {
     let (mut orchard, site) = Orchard::attached(11);
     occupy(&mut orchard, &site);

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod clock;
+pub(crate) mod gone;
 pub(crate) mod hub;
 pub(crate) mod orchard;
 pub(crate) mod server;

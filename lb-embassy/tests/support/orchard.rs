@@ -1,6 +1,6 @@
 //! Servers and edges in a world, ready to use.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -180,4 +180,27 @@ impl Orchard {
     pub(crate) fn pull(&mut self, port: usize, up: bool) {
         self.world.hub.set_link(port, up);
     }
+}
+
+/// Every place is free, nothing counts as under way, and calls are answered.
+pub(crate) fn check(orchard: &mut Orchard, site: &EdgeSite, after: &str) {
+    let done = Rc::new(Cell::new(0));
+    for _ in 0..CALLS {
+        let (handle, done) = (site.handle, Rc::clone(&done));
+        orchard.world.spawn(async move {
+            let mut out = [0; 8];
+            // Shorter than waiting for a place that was lost.
+            let asked = handle.call("slow", &[0, 50], &mut out, Duration::from_millis(900));
+            match asked.await {
+                Ok(_) => done.set(done.get() + 1),
+                Err(error) => panic!("{error}"),
+            }
+        });
+    }
+    orchard.world.run_for(45);
+    let under_way: u32 = site.handle.servers().map(|server| server.own_in_flight).sum();
+    assert_eq!(under_way as usize, CALLS, "{after}");
+    assert!(orchard.world.run_until(1_000, || done.get() == CALLS), "{after}");
+    let under_way: u32 = site.handle.servers().map(|server| server.own_in_flight).sum();
+    assert_eq!(under_way, 0, "{after}");
 }
