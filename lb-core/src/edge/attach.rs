@@ -1,6 +1,6 @@
 //! Time: handshakes, heartbeats, and what silence means.
 
-use super::place::{Link, Place, owed};
+use super::place::{Link, owed};
 use super::{Edge, HOMES, LATE_TURNS_MAX};
 use crate::fmt::debug;
 use crate::health::Verdict;
@@ -16,16 +16,29 @@ const ATTEMPT_FOR_CALL: Duration = RETRY_FIRST;
 /// How long a session may stay without a word from the server before it is given up.
 const UNCONFIRMED: Duration = Duration::from_secs(2);
 
-/// After so many messages without an answer a new handshake is tried.
+/// After so many messages without an answer a new handshake is tried: the server may have forgotten the session, and
+/// could not say so.
 pub(super) const UNANSWERED_MAX: u8 = 3;
 
 /// The pause before a `Join` that was not answered is sent again.
 const JOIN_AGAIN: Duration = Duration::from_millis(500);
 
+/// Why a handshake is due, the most urgent first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    /// A call waits for it.
+    Call,
+    /// The session is used up, or its server silent.
+    Worn,
+    /// There are too few homes.
+    Home,
+}
+
 impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS: usize, C: Cipher>
     Edge<SERVERS, SESSIONS, CALLS, TAGS, C>
 {
-    /// When [`Edge::handle_timeout`] is to be called next, if nothing else happens before.
+    /// When [`Edge::handle_timeout`] is to be called next, if nothing else happens before. It may turn out that there was
+    /// nothing to do.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Instant> {
         self.promised
@@ -34,15 +47,18 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     /// Does what time makes due. `random` gives 16 fresh bytes of a good source; it is asked once for each handshake.
     pub fn handle_timeout(&mut self, now: Instant, random: &mut dyn FnMut() -> [u8; RANDOM_BYTES]) {
         self.advance(now);
-        if !self.leaving && self.link_up {
-            self.judge();
-            self.end_attempt();
-            self.choose_homes();
-            self.schedule_heartbeats();
-            self.begin_attempt(random);
-        }
+        self.promised = None;
         self.dirty = true;
-        self.promise();
+        if self.leaving || !self.link_up {
+            return;
+        }
+        self.urge_at(self.now.saturating_add(self.timers.heartbeat()));
+        let homeless = self.tend_links();
+        self.end_attempt();
+        self.tend_places(homeless, random);
+        if let (Some((_, until)), Some(due)) = (self.attempt, self.initiator.deadline()) {
+            self.urge_at(until.min(due));
+        }
     }
 
     /// Takes in the time. If the edge slept through its promise, the servers are forgiven that time.
@@ -64,107 +80,130 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if self.late_turns > LATE_TURNS_MAX {
             return;
         }
-        let pause = late.saturating_add(self.quarter());
-        for place in &mut self.places {
-            place.detector.forgive(pause);
-        }
-        // Nor does it count against a session or an attempt.
-        for link in self.links.iter_mut().flatten() {
-            link.last_heard = link.last_heard.saturating_add(late);
-        }
+        self.forgive(late.saturating_add(self.quarter()));
+        // Nor does it count against an attempt.
         if let Some((_, until)) = &mut self.attempt {
             *until = until.saturating_add(late);
         }
     }
 
-    /// Works out the next deadline; every `handle_*` that changes one ends with it.
-    pub(super) fn promise(&mut self) {
-        if self.leaving || !self.link_up {
-            self.promised = None;
-            return;
+    /// The edge itself was away: that is no silence of its servers.
+    pub(super) fn forgive(&mut self, pause: Duration) {
+        for place in &mut self.places {
+            place.detector.forgive(pause);
         }
-        let mut earliest = self.now.saturating_add(self.timers.heartbeat());
-        if let Some((_, until)) = self.attempt {
-            earliest = earliest.min(until);
-            if let Some(due) = self.initiator.deadline() {
-                earliest = earliest.min(due);
-            }
-        } else if self.wants_session().is_some() {
-            earliest = self.now;
-        } else {
-            for (slot, place) in self.slots() {
-                if place.not_before > self.now && self.link(slot).is_none() {
-                    earliest = earliest.min(place.not_before);
-                }
-            }
+        for link in self.links.iter_mut().flatten() {
+            link.last_heard = link.last_heard.saturating_add(pause);
         }
-        for link in self.links.iter().flatten() {
-            if self.is_heartbeated(link) {
-                earliest = earliest.min(link.next_heartbeat);
-            }
-        }
-        for (_, place) in self.slots() {
-            if let Some(deadline) = place.detector.deadline(self.now, &self.timers) {
-                earliest = earliest.min(deadline);
-            }
-        }
-        self.promised = Some(earliest.max(self.now));
     }
 
-    /// Drops sessions that are not worth keeping, and servers that nobody recommends any more.
-    fn judge(&mut self) {
-        let (now, timers) = (self.now, self.timers);
-        for index in 0..SESSIONS {
-            let Some(Some(link)) = self.links.get(index) else {
+    /// Sends heartbeats, chooses homes, drops sessions that are not worth keeping; whether there are too few homes.
+    fn tend_links(&mut self) -> bool {
+        let (now, timers, quarter) = (self.now, self.timers, self.quarter());
+        let (mut homes, mut next) = (0_usize, now.saturating_add(timers.heartbeat()));
+        for held in &mut self.links {
+            let Some(link) = held else { continue };
+            let Some(place) = self.places.get_mut(usize::from(link.slot)) else {
                 continue;
             };
-            let (slot, heartbeated) = (link.slot, self.is_heartbeated(link));
-            let unconfirmed = !link.session.is_confirmed() && now.since(link.last_heard) > UNCONFIRMED;
-            let verdict = self
-                .place(slot)
-                .map_or(Verdict::Failed, |place| place.detector.verdict(now, &timers));
-            if unconfirmed || verdict == Verdict::Failed {
-                self.drop_link(slot);
-                if let Some(place) = self.place_mut(slot) {
-                    place.failed(now, &timers);
+            let verdict = place.detector.verdict(now, &timers);
+            link.home = homes < HOMES && verdict == Verdict::Alive && !place.draining;
+            homes = homes.saturating_add(link.home.into());
+            let in_use = now.since(link.last_call) <= timers.ttl();
+            let silence = now.since(link.last_heard);
+            if verdict == Verdict::Failed || (!link.session.is_confirmed() && silence > UNCONFIRMED) {
+                place.failed(now, &timers);
+                *held = None;
+                continue;
+            }
+            if link.home || in_use || !link.joined || verdict == Verdict::Suspect {
+                if now >= link.next_heartbeat {
+                    link.owes |= if link.joined { owed::HEARTBEAT } else { owed::JOIN };
+                    let pause = match link {
+                        Link { joined: false, .. } => JOIN_AGAIN.min(timers.heartbeat()),
+                        Link { unanswered: 0, .. } => timers.heartbeat(),
+                        _ => quarter,
+                    };
+                    link.next_heartbeat = now.saturating_add(pause);
                 }
-            } else if !heartbeated && now.since(link.last_heard) > timers.ttl() {
-                self.drop_link(slot);
-                if let Some(place) = self.place_mut(slot) {
-                    place.rest(now, &timers);
-                }
+                next = next.min(link.next_heartbeat);
+            } else if silence > timers.ttl() {
+                place.rest(now, &timers);
+                *held = None;
+                continue;
+            }
+            if let Some(deadline) = place.detector.deadline(now, &timers) {
+                next = next.min(deadline);
             }
         }
+        self.urge_at(next);
+        homes < HOMES.min(SESSIONS)
+    }
+
+    /// Forgets servers that nobody recommends any more, and begins the most urgent handshake.
+    fn tend_places(&mut self, homeless: bool, random: &mut dyn FnMut() -> [u8; RANDOM_BYTES]) {
+        let now = self.now;
+        let joining = self.links.iter().flatten().any(|link| !link.joined);
+        let target = self.attempt.map(|(target, _)| target);
+        let (mut best, mut others, mut next) = (None, false, None);
         for slot in (0_u8..).take(SERVERS) {
-            let Some(place) = self.place(slot) else { continue };
-            let idle = place.load.own_in_flight() == 0 && self.link(slot).is_none();
-            let target = self.attempt.is_some_and(|(target, _)| target == slot);
-            if !place.seed && idle && !target && place.listed_until <= now {
-                self.free(slot);
+            let wanted = self.calls.iter().any(|call| call.waits_for(slot));
+            let link = self.link(slot);
+            let worn = link.map(|link| link.unanswered >= UNANSWERED_MAX || link.session.needs_rekey());
+            let Some(place) = self.places.get_mut(usize::from(slot)) else {
+                continue;
+            };
+            if !place.used {
+                continue;
             }
-        }
-    }
-
-    pub(super) fn free(&mut self, slot: u8) {
-        if let Some(place) = self.place_mut(slot) {
-            place.used = false;
-            place.reported = None;
-        }
-    }
-
-    pub(super) fn drop_link(&mut self, slot: u8) {
-        for link in &mut self.links {
-            if link.as_ref().is_some_and(|link| link.slot == slot) {
-                *link = None;
+            let need = match worn {
+                Some(true) => Some(Need::Worn),
+                Some(false) => None,
+                None if wanted => Some(Need::Call),
+                None if homeless && !joining => Some(Need::Home),
+                None => None,
+            };
+            let unlisted = !place.seed && place.listed_until <= now;
+            if unlisted && worn.is_none() && place.load.own_in_flight() == 0 && target != Some(slot) {
+                *place = super::Place::FREE;
+                continue;
             }
+            let Some(need) = need else {
+                others |= worn.is_some();
+                continue;
+            };
+            if place.not_before > now {
+                next = Some(next.unwrap_or(place.not_before).min(place.not_before));
+                continue;
+            }
+            // Whoever failed or drains takes turns behind the others.
+            let key = (need, place.draining, place.fails, slot);
+            others |= best.is_some();
+            best = Some(best.unwrap_or(key).min(key));
+        }
+        if let Some(next) = next {
+            self.urge_at(next);
+        }
+        if self.attempt.is_none()
+            && let Some((need, _, _, slot)) = best
+        {
+            let patience = if need == Need::Call && others {
+                ATTEMPT_FOR_CALL
+            } else {
+                ATTEMPT
+            };
+            self.attempt = Some((slot, now.saturating_add(patience)));
+            self.initiator.start(now, random());
+            self.counters.handshakes = self.counters.handshakes.saturating_add(1);
         }
     }
 
-    /// A handshake that took too long counts against its server.
+    /// A handshake that took too long counts against its server. One that nobody waits for makes way.
     fn end_attempt(&mut self) {
         let Some((slot, until)) = self.attempt else { return };
-        // Somebody waits for another server: that comes first.
-        let preempted = !self.is_wanted(slot) && self.wanted_by_call().is_some();
+        let waits = |slot| self.calls.iter().any(|call| call.waits_for(slot));
+        let mut wanted = (0_u8..).take(SERVERS).filter(|slot| waits(*slot));
+        let preempted = !waits(slot) && wanted.any(|slot| self.link(slot).is_none());
         if self.now < until && !preempted {
             return;
         }
@@ -179,155 +218,33 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
-    /// Keeps up to [`HOMES`] sessions alive, whoever they are with.
-    fn choose_homes(&mut self) {
-        let (now, timers) = (self.now, self.timers);
-        let alive = |link: &Link<C>, places: &[Place<TAGS>]| {
-            places.get(usize::from(link.slot)).is_some_and(|place| {
-                !place.draining && place.detector.verdict(now, &timers) == Verdict::Alive
-            })
-        };
-        let mut homes = 0_usize;
-        for link in self.links.iter_mut().flatten() {
-            link.home &= alive(link, &self.places);
-            homes = homes.saturating_add(usize::from(link.home));
-        }
-        for link in self.links.iter_mut().flatten() {
-            if homes < HOMES && !link.home && alive(link, &self.places) {
-                link.home = true;
-                homes = homes.saturating_add(1);
-            }
-        }
-    }
-
-    /// Whether a server is asked every period: it is a home, in use, new, or in doubt. The other sessions are let go.
-    fn is_heartbeated(&self, link: &Link<C>) -> bool {
-        let in_use = self.now.since(link.last_call) <= self.timers.ttl();
-        let joining = !link.joined || !link.session.is_confirmed();
-        let doubted = self
-            .place(link.slot)
-            .is_some_and(|place| place.detector.verdict(self.now, &self.timers) == Verdict::Suspect);
-        link.home || in_use || joining || doubted
-    }
-
-    fn schedule_heartbeats(&mut self) {
-        let (now, heartbeat, quarter) = (self.now, self.timers.heartbeat(), self.quarter());
-        for index in 0..SESSIONS {
-            let Some(Some(link)) = self.links.get(index) else {
-                continue;
-            };
-            if now < link.next_heartbeat || !self.is_heartbeated(link) {
-                continue;
-            }
-            let Some(Some(link)) = self.links.get_mut(index) else {
-                continue;
-            };
-            let pause = if !link.joined {
-                link.owes |= owed::JOIN;
-                JOIN_AGAIN.min(heartbeat)
-            } else {
-                link.owes |= owed::HEARTBEAT;
-                if link.unanswered > 0 { quarter } else { heartbeat }
-            };
-            link.next_heartbeat = now.saturating_add(pause);
-        }
-    }
-
-    /// Whether a call waits for a session with this server.
-    fn is_wanted(&self, slot: u8) -> bool {
-        self.link(slot).is_none() && self.calls.iter().any(|call| call.waits_for(slot))
-    }
-
-    fn wanted_by_call(&self) -> Option<u8> {
-        let mut slots = self.slots();
-        slots
-            .find(|(slot, place)| place.not_before <= self.now && self.is_wanted(*slot))
-            .map(|(slot, _)| slot)
-    }
-
-    /// With whom to make a session next: whom a call waits for, then whose session is old or has gone silent, then
-    /// somebody to be at home with.
-    fn wants_session(&self) -> Option<u8> {
-        let wanted = self.wanted_by_call();
-        let worn = || {
-            let mut links = self.links.iter().flatten();
-            let link = links.find(|link| {
-                self.place(link.slot).is_some_and(|place| {
-                    // It may have forgotten the session, and could not say so.
-                    let worn = link.unanswered >= UNANSWERED_MAX || link.session.needs_rekey();
-                    place.not_before <= self.now && worn
-                })
-            });
-            link.map(|link| link.slot)
-        };
-        let home = || {
-            let homes = self.links.iter().flatten().filter(|link| link.home).count();
-            let joining = self.links.iter().flatten().any(|link| !link.joined);
-            if homes >= HOMES.min(SESSIONS) || joining {
-                return None;
-            }
-            let open = self
-                .slots()
-                .filter(|(slot, place)| place.not_before <= self.now && self.link(*slot).is_none());
-            // Whoever failed or drains takes turns behind the others.
-            open.min_by_key(|(_, place)| (place.draining, place.fails, place.not_before))
-                .map(|(slot, _)| slot)
-        };
-        wanted.or_else(worn).or_else(home)
-    }
-
-    fn begin_attempt(&mut self, random: &mut dyn FnMut() -> [u8; RANDOM_BYTES]) {
-        if self.attempt.is_some() {
-            return;
-        }
-        let Some(slot) = self.wants_session() else { return };
-        let elsewhere = self.links.iter().flatten().any(|link| link.slot != slot);
-        let patience = if elsewhere && self.is_wanted(slot) {
-            ATTEMPT_FOR_CALL
-        } else {
-            ATTEMPT
-        };
-        self.attempt = Some((slot, self.now.saturating_add(patience)));
-        self.initiator.start(self.now, random());
-        self.counters.handshakes = self.counters.handshakes.saturating_add(1);
-    }
-
     /// A `WELCOME` came: the session is ours, and is the server's as soon as it hears from us.
     pub(super) fn attach(&mut self, slot: u8, session: Session<C>) {
         let mut link = Link::new(self.now, slot, session);
-        // Until the first answer; after it, at a time of its own, so that edges do not beat in step.
+        // Until the first answer.
         link.next_heartbeat = self.now.saturating_add(JOIN_AGAIN.min(self.timers.heartbeat()));
-        if let Some(former) = self.link(slot) {
-            link.home = former.home;
-            link.last_call = former.last_call;
-        }
+        // Nobody else could answer a `HELLO` so. And others may wait for their turn.
+        self.heard(slot);
+        self.urge();
         if let Some(place) = self.place_mut(slot) {
             place.fails = 0;
             place.not_before = Instant::ZERO;
         }
-        let same = |held: &Option<Link<C>>| held.as_ref().is_some_and(|held| held.slot == slot);
-        let free = |held: &Option<Link<C>>| held.is_none();
-        let index = self
-            .links
-            .iter()
-            .position(same)
-            .or_else(|| self.links.iter().position(free))
-            .or_else(|| self.idle_link());
-        if let Some(held) = index.and_then(|index| self.links.get_mut(index)) {
+        // The one it replaces, a free one, or the one that was not used for longest.
+        let rank = |held: &Option<Link<C>>| match held {
+            Some(held) if held.slot == slot => Some((0, Instant::ZERO)),
+            None => Some((1, Instant::ZERO)),
+            Some(held) => {
+                let place = self.places.get(usize::from(held.slot))?;
+                let idle = place.load.own_in_flight() == 0;
+                idle.then_some((2_u8.saturating_add(held.home.into()), held.last_call))
+            }
+        };
+        let ranked = self.links.iter().enumerate();
+        let ranked = ranked.filter_map(|(index, held)| Some((rank(held)?, index)));
+        let chosen = ranked.min().and_then(|(_, index)| self.links.get_mut(index));
+        if let Some(held) = chosen {
             *held = Some(link);
         }
-    }
-
-    /// The session that was not used for longest, if one is dispensable.
-    fn idle_link(&self) -> Option<usize> {
-        let links = (0_usize..).zip(&self.links);
-        links
-            .filter_map(|(index, link)| Some((index, link.as_ref()?)))
-            .filter(|(_, link)| {
-                self.place(link.slot)
-                    .is_none_or(|place| place.load.own_in_flight() == 0)
-            })
-            .min_by_key(|(_, link)| (link.home, link.last_call))
-            .map(|(index, _)| index)
     }
 }

@@ -318,6 +318,9 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 if let Some(place) = self.place_mut(slot) {
                     place.load.begin();
                 }
+                if self.link(slot).is_none() {
+                    self.urge();
+                }
                 None
             }
             // The same call to the same server is the same call: it may be asked again.
@@ -353,7 +356,6 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 return None;
             }
             // `handle_timeout` makes the session.
-            self.promise();
             return Some(CallPoll::Wait(call.deadline));
         }
         if self.now < due {
@@ -380,6 +382,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let Some(transmit) = self.seal_for(slot, buffer, |payload| request.encode(payload)) else {
             // The session is used up.
             self.drop_link(slot);
+            self.urge();
             return None;
         };
         self.note_asked(index, slot, left);
@@ -415,8 +418,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             link.owes |= owed::HEARTBEAT;
             link.unanswered = link.unanswered.max(UNANSWERED_MAX);
         }
-        self.dirty = true;
-        self.promise();
+        self.urge();
     }
 
     /// The call leaves this server for another one.

@@ -251,14 +251,13 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             self.give_up_attempt();
             return;
         }
+        self.forgive(outage);
         for place in &mut self.places {
-            place.detector.forgive(outage);
             place.not_before = Instant::ZERO;
             place.fails = 0;
         }
         for link in self.links.iter_mut().flatten() {
             link.owes |= owed::HEARTBEAT;
-            link.last_heard = now;
             link.unanswered = 0;
             link.asked = None;
         }
@@ -272,9 +271,20 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     /// Something is to be done at once: makes the driver call `handle_timeout`.
-    const fn urge(&mut self) {
-        self.promised = Some(self.now);
+    fn urge(&mut self) {
         self.dirty = true;
+        self.urge_at(self.now);
+    }
+
+    /// The same, then or earlier.
+    fn urge_at(&mut self, at: Instant) {
+        if self.link_up && !self.leaving {
+            self.promised = Some(
+                self.promised
+                    .map_or(at, |promised| promised.min(at))
+                    .max(self.now),
+            );
+        }
     }
 
     fn place(&self, slot: u8) -> Option<&Place<TAGS>> {
@@ -307,28 +317,20 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         slots.find(|(_, place)| place.is(id)).map(|(slot, _)| slot)
     }
 
-    /// A place for a server at this address; displaces one that is neither configured, nor in use, nor recommended.
+    /// A free place for a server at this address.
     fn insert(&mut self, addr: Addr) -> Option<u8> {
-        let free = (0_u8..).zip(&self.places).find(|(_, place)| !place.used);
-        let slot = match free {
-            Some((slot, _)) => slot,
-            None => self.dispensable()?,
-        };
-        *self.places.get_mut(usize::from(slot))? = Place::new(addr);
+        let mut places = (0_u8..).zip(&mut self.places);
+        let (slot, place) = places.find(|(_, place)| !place.used)?;
+        *place = Place::new(addr);
         Some(slot)
     }
 
-    fn dispensable(&self) -> Option<u8> {
-        let mut slots = self.slots();
-        slots
-            .find(|(slot, place)| {
-                !place.seed
-                    && place.listed_until <= self.now
-                    && place.load.own_in_flight() == 0
-                    && self.link(*slot).is_none()
-                    && self.attempt.is_none_or(|(target, _)| target != *slot)
-            })
-            .map(|(slot, _)| slot)
+    fn drop_link(&mut self, slot: u8) {
+        for link in &mut self.links {
+            if link.as_ref().is_some_and(|link| link.slot == slot) {
+                *link = None;
+            }
+        }
     }
 
     /// A quarter of a period: ordinary scheduling noise, and the pause between repeated heartbeats.

@@ -9,7 +9,7 @@ use crate::NodeId;
 use crate::load::{CachedLoad, LoadReport};
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
-use crate::wire::{self, Body, Flags, Frame, Kind, Outcome, Response, ServerEntry};
+use crate::wire::{self, Flags, Frame, Kind, Outcome, Response, ServerEntry};
 
 /// How long a server that is full is passed over at most, in milliseconds.
 const FULL_MAX_MS: u32 = 5_000;
@@ -131,7 +131,6 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             Err(_) => self.counters.dropped = self.counters.dropped.saturating_add(1),
         }
         self.dirty = true;
-        self.promise();
         result
     }
 
@@ -188,19 +187,21 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     fn receive_message(&mut self, slot: u8, bytes: &[u8]) -> Result<(), Dropped> {
-        let message = wire::decode(bytes).map_err(|_| Dropped::Frame)?;
-        let (header, kind) = (message.header, message.body.kind());
+        let head = wire::head(bytes).map_err(|_| Dropped::Frame)?;
+        let (header, kind) = (head.header, head.kind);
+        let (now, heartbeat) = (self.now, self.timers.heartbeat());
         if !matches!(kind, Kind::HeartbeatAck | Kind::Leave) {
             return Err(Dropped::Frame);
         }
         self.heard(slot);
         // Who it is, is known for sure only now. Where else it was thought to be, it is not.
-        let elsewhere = self.slot_of(header.from).filter(|other| *other != slot);
-        if let Some(other) = elsewhere {
-            self.merge_places(other, slot);
+        for (other, place) in (0_u8..).zip(&mut self.places) {
+            if other != slot && place.is(header.from) {
+                place.known = false;
+                place.listed_until = now;
+            }
         }
-        let leaves = message.body == Body::Leave;
-        let (now, heartbeat) = (self.now, self.timers.heartbeat());
+        let leaves = kind == Kind::Leave;
         if let Some(place) = self.place_mut(slot) {
             place.set_id(header.from);
             // Its session is new: what it says of itself is true even if its epoch went back.
@@ -213,13 +214,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.not_before = now.saturating_add(heartbeat);
             }
         }
-        self.note_load(slot, message.load);
+        self.note_load(slot, head.load);
         if leaves {
             self.drop_link(slot);
+            self.urge();
             return Ok(());
         }
         self.note_ack(slot, header.flags.has(Flags::WANT_META));
-        if let Some(servers) = wire::servers(bytes) {
+        if let Some(servers) = wire::servers_in(head.rest) {
             for entry in servers {
                 self.hear_of(&entry);
             }
@@ -227,7 +229,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         Ok(())
     }
 
-    fn heard(&mut self, slot: u8) {
+    pub(super) fn heard(&mut self, slot: u8) {
         let now = self.now;
         if let Some(place) = self.place_mut(slot) {
             place.detector.heard(now);
@@ -288,9 +290,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let (now, listed_until) = (self.now, self.now.saturating_add(self.timers.stale()));
         let Some(place) = self.place_mut(slot) else { return };
         place.listed_until = listed_until;
-        if let Ok(tags) = Tags::parse(entry.tags) {
-            place.tags = tags;
-        }
+        place.tags = Tags::received(entry.tags);
         if !linked {
             // Where it is and whether it drains, a session tells better.
             place.set_id(entry.id);
@@ -300,37 +300,6 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             }
         }
         place.load.record(CachedLoad::new(now, entry.load));
-    }
-
-    /// Two places turned out to be one server: what the one had goes to the other.
-    fn merge_places(&mut self, from: u8, into: u8) {
-        let Some(former) = self.place(from) else { return };
-        let (tags, listed_until, cached, seed) = (
-            former.tags.clone(),
-            former.listed_until,
-            former.load.cached(),
-            former.seed,
-        );
-        let busy = former.load.own_in_flight() > 0 || self.link(from).is_some();
-        if let Some(place) = self.place_mut(into) {
-            place.tags = tags;
-            place.listed_until = place.listed_until.max(listed_until);
-            if let Some(cached) = cached {
-                place.load.record(cached);
-            }
-        }
-        if seed || busy {
-            // It is used under both addresses, or configured under both; only one of them goes by its id.
-            if let Some(place) = self.place_mut(from) {
-                place.known = false;
-                place.tags = Tags::new();
-            }
-        } else {
-            if self.attempt.is_some_and(|(target, _)| target == from) {
-                self.give_up_attempt();
-            }
-            self.free(from);
-        }
     }
 
     fn receive_response<'a>(&mut self, slot: u8, response: &Response<'a>) -> Received<'a> {

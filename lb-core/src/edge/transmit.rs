@@ -39,8 +39,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     fn send_hello(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         let (slot, _) = self.attempt?;
         let hello = self.initiator.poll_transmit(self.now)?;
-        // Its next one is due later than this one was.
-        self.promise();
+        // Its next one.
+        if let Some(due) = self.initiator.deadline() {
+            self.urge_at(due);
+        }
         let addr = self.place(slot)?.addr;
         buffer.get_mut(..hello.len())?.copy_from_slice(&hello);
         Some(Transmit {

@@ -73,9 +73,35 @@ pub(super) fn body_end(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     read(bytes).map(|(_, rest)| rest)
 }
 
-fn read(bytes: &[u8]) -> Result<(Message<'_>, &[u8]), DecodeError> {
+/// What all messages have in common, and where the body begins.
+pub(crate) struct Head<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) header: Header,
+    pub(crate) load: LoadReport,
+    pub(crate) rest: &'a [u8],
+}
+
+/// Reads what all messages have in common: all there is in those an edge gets, but sections.
+pub(crate) fn head(bytes: &[u8]) -> Result<Head<'_>, DecodeError> {
     let (kind, header, mut reader) = prefix(bytes)?;
     let load = take_report(&mut reader)?;
+    let rest = reader.rest;
+    Ok(Head {
+        kind,
+        header,
+        load,
+        rest,
+    })
+}
+
+fn read(bytes: &[u8]) -> Result<(Message<'_>, &[u8]), DecodeError> {
+    let Head {
+        kind,
+        header,
+        load,
+        rest,
+    } = head(bytes)?;
+    let mut reader = Reader::new(rest);
     let body = match kind {
         Kind::Heartbeat => Body::Heartbeat,
         Kind::HeartbeatAck => Body::HeartbeatAck,

@@ -19,9 +19,13 @@ pub use call::{
     Frame, METHOD_BYTES_MAX, Outcome, REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX, Request, Response,
     encode_cancel, encode_working, frame,
 };
+#[cfg(feature = "edge")]
+pub(crate) use codec::head;
 pub use codec::{DecodeError, EncodeError, decode, decode_report, encode, encode_report, peek};
 pub use message::{
     Body, CONTACTS_MAX, Contact, Flags, Header, Kind, MESSAGE_BYTES_MAX, Message, REPORT_BYTES_MAX, VERSION,
     view_digest,
 };
+#[cfg(feature = "edge")]
+pub(crate) use section::servers_in;
 pub use section::{Interest, ServerEntry, append_interest, append_servers, interest, servers};

@@ -51,7 +51,7 @@ pub fn append_interest(interest: &Interest, out: &mut [u8], used: usize) -> Resu
 /// The [`Interest`] in a message, if there is one.
 #[must_use]
 pub fn interest(message: &[u8]) -> Option<Interest> {
-    match section(message, INTEREST)? {
+    match section(body_end(message).ok()?, INTEREST)? {
         &[places, tag_bytes, high, low, ..] => Some(Interest {
             places,
             tag_bytes,
@@ -109,7 +109,12 @@ fn put(entry: &ServerEntry<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeErr
 /// an empty list. Ends at the first entry that is malformed.
 #[must_use]
 pub fn servers(message: &[u8]) -> Option<impl Iterator<Item = ServerEntry<'_>>> {
-    let mut reader = Reader::new(section(message, SERVERS)?);
+    servers_in(body_end(message).ok()?)
+}
+
+/// The same, where the body is known to have ended.
+pub(crate) fn servers_in(rest: &[u8]) -> Option<impl Iterator<Item = ServerEntry<'_>>> {
+    let mut reader = Reader::new(section(rest, SERVERS)?);
     let count = reader.u8().ok()?;
     Some((0..count).map_while(move |_| get(&mut reader).ok()))
 }
@@ -123,9 +128,8 @@ fn get<'a>(reader: &mut Reader<'a>) -> Result<ServerEntry<'a>, DecodeError> {
     })
 }
 
-fn section(message: &[u8], wanted: u8) -> Option<&[u8]> {
-    let mut found = sections(body_end(message).ok()?);
-    found.find_map(|section| match section {
+fn section(rest: &[u8], wanted: u8) -> Option<&[u8]> {
+    sections(rest).find_map(|section| match section {
         Ok((tag, bytes)) if tag == wanted => Some(bytes),
         _ => None,
     })
