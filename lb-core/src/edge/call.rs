@@ -21,6 +21,9 @@ const TRIES: u8 = 3;
 /// How long to wait before a server that said it is working is asked again.
 const WORKING_PAUSE: Duration = Duration::from_secs(1);
 
+/// A server is not asked again sooner, however near the deadline is.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+
 /// The pause before servers that were tried already are asked again, when there is no other.
 const AGAIN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -403,7 +406,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             *tries = tries.saturating_add(1).min(TRIES);
             // Early enough to ask somebody else before the deadline.
             let quarter = Duration::from_micros(left.as_micros() >> 2);
-            *due = now.saturating_add(rtt.timeout(*tries).min(quarter));
+            *due = now.saturating_add(rtt.timeout(*tries).min(quarter.max(PAUSE_MIN)));
         }
         call.sent = true;
         self.counters.requests = self.counters.requests.saturating_add(1);
@@ -489,7 +492,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         {
             *tries = 0;
             *once = None;
-            *due = now.saturating_add(WORKING_PAUSE.min(quarter));
+            *due = now.saturating_add(WORKING_PAUSE.min(quarter.max(PAUSE_MIN)));
         }
     }
 
