@@ -124,6 +124,19 @@ impl<R, const N: usize> Served<R, N> {
         self.end(life, call, State::Over)
     }
 
+    /// A running call was not executed after all, because there was no place for it: it is as if it had never come,
+    /// and may come again. `false` when it is not running.
+    pub fn refuse(&mut self, life: u32, call: u32) -> bool {
+        let refused = |known: &Call<R>| known.call == call && matches!(known.state, State::Running);
+        let Some(at) = self.calls.iter().position(refused).filter(|_| life == self.life) else {
+            return false;
+        };
+        self.calls.remove(at);
+        let bit = 1_u64.checked_shl(self.highest.saturating_sub(call)).unwrap_or(0);
+        self.seen &= !bit;
+        true
+    }
+
     /// Drops the responses that are kept, so that an idle device holds no memory of its calls but that they were.
     pub fn drop_responses(&mut self) {
         for known in &mut self.calls {
@@ -173,6 +186,20 @@ mod tests {
         assert!(served.abandon(1, 1));
         assert_eq!(served.request(1, 1), Admit::Forgotten);
         assert!(!served.answer(1, 1, 10));
+    }
+
+    #[test]
+    fn a_refused_call_may_come_again() {
+        let mut served = Memory::new();
+        assert_eq!(served.request(1, 1), Admit::New);
+        assert_eq!(served.request(1, 2), Admit::New);
+        assert!(served.refuse(1, 1) && served.refuse(1, 2));
+        assert!(!served.refuse(1, 1) && !served.refuse(2, 2));
+        assert_eq!(served.request(1, 1), Admit::New);
+        assert_eq!(served.request(1, 2), Admit::New);
+        assert_eq!(served.request(1, 2), Admit::Running);
+        assert!(served.answer(1, 2, 20));
+        assert!(!served.refuse(1, 2), "it was executed");
     }
 
     #[test]
