@@ -65,7 +65,7 @@ pub use lb_core::node::Event;
 pub use lb_core::pick::StrategyKind as LoadBalancingStrategy;
 pub use registry::{Lease, Worker, WorkerRegistry};
 pub use runtime::CoalescingRuntime;
-pub use server::{HandlerError, Request, Server};
+pub use server::{HandlerError, Origin, Request, Server};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
