@@ -36,12 +36,15 @@
 //! # }
 //! ```
 //!
+//! A node can also listen for microcontrollers, see [`edge`].
+//!
 //! The load-balancing [`guide`] shows the strategies and what is built on them, with every example run as a
 //! test.
 
 mod call;
 pub mod client;
 pub mod cluster;
+pub mod edge;
 mod error;
 mod frame;
 pub mod guide;
