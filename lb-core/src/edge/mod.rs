@@ -5,7 +5,7 @@
 //! them which others are worth using, picks one for each call by the same corrected load as everybody, and moves a call
 //! to another server when the first falls silent.
 //!
-//! [`Served`] is the other side's memory of calls, for servers. The bytes are specified in `WIRE.md` (*Edges*) and
+//! [`Gate`] is the other side for microcontrollers that serve; [`Served`] is its memory of calls, for other servers too. The bytes are specified in `WIRE.md` (*Edges*) and
 //! `SEAL.md`.
 //!
 //! # The driver's contract
@@ -28,6 +28,7 @@ mod attach;
 mod call;
 mod config;
 mod event;
+mod gate;
 mod kept;
 mod place;
 mod receive;
@@ -52,6 +53,7 @@ use place::{Link, Place, owed};
 pub use call::{CALLS_MAX, CallError, CallId, CallPoll, CallsFull, Outgoing};
 pub use config::{Config, ConfigError, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MIN};
 pub use event::{Counters, Event, ServerState, ServerView, Status};
+pub use gate::{Gate, GateCounters, Heard, Random, Unwelcome, Work, WorkId};
 pub use receive::{Answer, Dropped, Received, Refusal};
 pub use select::{Choice, PickError};
 pub use served::{Admit, CALLS_REMEMBERED, Served};

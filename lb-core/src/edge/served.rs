@@ -124,6 +124,18 @@ impl<R, const N: usize> Served<R, N> {
         self.end(life, call, State::Over)
     }
 
+    /// A new call was refused before it began: it may come again, and is new then.
+    pub fn refuse(&mut self, life: u32, call: u32) {
+        let known = self.calls.iter().position(|known| known.call == call);
+        if let Some(at) = known
+            && life == self.life
+        {
+            self.calls.remove(at);
+            let bit = 1_u64.checked_shl(self.highest.saturating_sub(call));
+            self.seen &= !bit.unwrap_or(0);
+        }
+    }
+
     /// Drops the responses that are kept, so that an idle device holds no memory of its calls but that they were.
     pub fn drop_responses(&mut self) {
         for known in &mut self.calls {
@@ -173,6 +185,18 @@ mod tests {
         assert!(served.abandon(1, 1));
         assert_eq!(served.request(1, 1), Admit::Forgotten);
         assert!(!served.answer(1, 1, 10));
+    }
+
+    #[test]
+    fn a_refused_call_may_come_again() {
+        let mut served = Memory::new();
+        assert_eq!(served.request(1, 8), Admit::New);
+        assert_eq!(served.request(1, 9), Admit::New);
+        served.refuse(1, 8);
+        served.refuse(2, 9);
+        assert_eq!(served.request(1, 9), Admit::Running);
+        assert_eq!(served.request(1, 8), Admit::New);
+        assert_eq!(served.request(1, 8), Admit::Running);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A program that calls all of lb-core's state machines with values the compiler knows nothing of. Its panic
 //! handler calls a function that does not exist, so it links only if no panic is left after optimisation.
 //!
-//! `.ci/bare-metal` builds and links it. If it fails, `arm-none-eabi-objdump -dr` on the object shows who calls
+//! `cargo xtask firmware` builds and links it. If it fails, `arm-none-eabi-objdump -dr` on the object shows who calls
 //! `core::panicking`.
 #![no_std]
 

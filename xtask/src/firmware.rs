@@ -1,0 +1,72 @@
+//! `cargo xtask firmware`, from the toolchain to the last run.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::cargo::Builder;
+use crate::qemu::Qemu;
+use crate::sizes::{self, Size, Table};
+use crate::sysroot::Sysroot;
+use crate::target::{self, Target, V6M, V7EM};
+use crate::toolchain::Toolchain;
+use crate::{echo, place, proof};
+
+/// The boards whose programs are built, and not run: there is no machine for them.
+const BOARDS: [(&str, Target); 2] = [("rp2040-w5500", V6M), ("stm32h7-eth", V7EM)];
+
+/// Runs it all. The first failure ends it, except that sizes are compared in the end, when all are known.
+pub(crate) fn run(json: bool) -> Result<()> {
+    let toolchain = Toolchain::find()?;
+    let sysroot = Sysroot::get(&toolchain)?;
+    let qemu = Qemu::get()?;
+    let builder = Builder::new(&toolchain, &sysroot)?;
+    let mut table = Table::new()?;
+
+    proof::needs_core_only(&builder, &mut table)?;
+    proof::cannot_panic(&builder, &mut table)?;
+    for (board, target) in BOARDS {
+        build(&builder, board, target)?;
+        table.add(board, target, sizes::measure(&builder.artifact(target, board))?);
+    }
+    let mut results = Vec::new();
+    for target in target::ARM {
+        build(&builder, "qemu-mps2", target)?;
+        let size = sizes::measure(&builder.artifact(target, "echo"))?;
+        let stack = Some(echo::run(&qemu, &builder, target)?);
+        let size = Size { stack, ..size };
+        table.add("echo", target, size);
+        results.push(result(target, size));
+    }
+
+    if json {
+        eprint!("{}", table.render());
+        results.iter().for_each(|line| println!("{line}"));
+    } else {
+        print!("{}", table.render());
+    }
+    table.check()
+}
+
+fn build(builder: &Builder<'_>, package: &str, target: Target) -> Result<()> {
+    eprintln!("{package}, {}", target.triple);
+    let (workspace, arguments) = (place::firmware(), ["--package", package]);
+    let built = builder.build(&workspace, target, &arguments);
+    built.with_context(|| format!("{package} does not build for {}", target.triple))?;
+    let linted = builder.lint(&workspace, target, &arguments);
+    linted.with_context(|| format!("clippy complains about {package}"))
+}
+
+/// One line for machines.
+fn result(target: Target, size: Size) -> serde_json::Value {
+    let Size {
+        text,
+        data,
+        bss,
+        stack,
+    } = size;
+    json!({
+        "target": target.triple, "machine": target.machine,
+        "text": text, "data": data, "bss": bss, "stack": stack,
+        "panic_free": true,
+    })
+}

@@ -1,0 +1,8 @@
+//! QEMU: finding it, running firmware in it, and doing to it what happens to devices.
+
+mod guest;
+mod install;
+mod qmp;
+
+pub(crate) use guest::Guest;
+pub(crate) use install::Qemu;
