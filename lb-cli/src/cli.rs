@@ -39,6 +39,30 @@ pub(crate) enum Command {
     Call(CallArgs),
     Status(StatusArgs),
     Cert(CertArgs),
+    #[command(subcommand)]
+    Device(DeviceCommand),
+}
+
+/// Manage the keys of devices: microcontrollers that a node listens to with --edge-listen.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    New(DeviceNewArgs),
+}
+
+/// Make a key for a device, add it to a key file, and print it.
+///
+/// The file is made if missing, readable by you alone. A node takes it over within seconds, or at once on SIGHUP.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceNewArgs {
+    /// The key file, as for `lb node --edge-keys`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: PathBuf,
+    /// The device's id, unique in the file
+    #[arg(long, value_name = "N")]
+    pub(crate) id: u32,
+    /// What people call it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// Encrypt files on a small cluster, kill a worker meanwhile, verify every byte.
@@ -84,7 +108,8 @@ pub(crate) struct DemoArgs {
 
 /// Run a worker until SIGTERM or Ctrl-C, then leave the cluster gracefully.
 ///
-/// Prints one line when it is ready: `listening node=ID addr=IP:PORT epoch=E`. Logs go to standard error.
+/// Prints one line when it is ready: `listening node=ID addr=IP:PORT epoch=E`, with ` edges=IP:PORT` at its end if it
+/// listens for edges. Logs go to standard error.
 ///
 /// Methods: `echo` answers with the request; `encrypt` with a random 12-byte nonce and the ChaCha20-Poly1305
 /// ciphertext and tag of the request, under --key-file; `decrypt` undoes that; `sleep` waits for so many
@@ -116,6 +141,15 @@ pub(crate) struct NodeArgs {
     /// Requests served at once; more are shed [default: 256]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) capacity: Option<u16>,
+    /// UDP address to listen on for edges; needs --edge-keys
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) edge_listen: Option<SocketAddr>,
+    /// File with the keys of edges (see `lb device`); read again when it changes, and on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(crate) edge_keys: Option<PathBuf>,
+    /// Address that edges are told to use, if it is another than the one listened on
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) edge_advertise: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) timers: TimerArgs,
     /// File with the key of `encrypt` and `decrypt`: 32 bytes as 64 hexadecimal digits
@@ -140,6 +174,9 @@ A file for --config, with every setting (paths are relative to the file):
   advertise = \"10.0.0.1:7401\"
   seeds = [\"10.0.0.2:7401\", \"10.0.0.3:7401\"]
   capacity = 256
+  edge_listen = \"0.0.0.0:7500\"
+  edge_keys = \"devices.toml\"
+  edge_advertise = \"10.0.0.1:7500\"
   key_file = \"demo.key\"
   epoch = 7
   state_dir = \"/var/lib/lb\"
@@ -308,6 +345,9 @@ mod tests {
             ("lb node --tag zone", "zone=eu-1"),
             ("lb node --epoch 0", "1.."),
             ("lb node --listen localhost", "--listen"),
+            ("lb node --edge-listen 7500", "--edge-listen"),
+            ("lb device new --id 1", "--keys"),
+            ("lb device new --keys f --id -1", "--id"),
             ("lb cert --cluster a --dir d --nodes 3-1", "3-1"),
             ("lb cert --cluster a --dir d --days 0", "1..=3650"),
             ("lb call echo --dir d --id 1", "--seed"),

@@ -28,11 +28,20 @@ pub(crate) struct Settings {
     pub(crate) seeds: Vec<String>,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) capacity: u16,
+    pub(crate) edges: Option<EdgeSettings>,
     pub(crate) timers: Timers,
     pub(crate) key_file: Option<PathBuf>,
     pub(crate) epoch: Option<u32>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) exit_with_stdin: bool,
+}
+
+/// Where it listens for edges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EdgeSettings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) keys: PathBuf,
+    pub(crate) advertise: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -61,6 +70,9 @@ struct Schema {
     #[serde(default)]
     seeds: Vec<String>,
     capacity: Option<Positive<u16>>,
+    edge_listen: Option<SocketAddr>,
+    edge_keys: Option<PathBuf>,
+    edge_advertise: Option<SocketAddr>,
     key_file: Option<PathBuf>,
     epoch: Option<Positive<u32>>,
     state_dir: Option<PathBuf>,
@@ -155,6 +167,11 @@ impl File {
         let Some(dir) = args.dir.or(from_file(file.dir)) else {
             bail!("the node has no certificate: give --dir DIR, or `dir = \"DIR\"` {hint} (see `lb cert`)");
         };
+        let edges = edges(
+            args.edge_listen.or(file.edge_listen),
+            args.edge_keys.or(from_file(file.edge_keys)),
+            args.edge_advertise.or(file.edge_advertise),
+        )?;
         let mut tags: Vec<(String, String)> = file.tags.into_iter().collect();
         for (key, value) in args.tags {
             tags.retain(|(known, _)| *known != key);
@@ -178,6 +195,7 @@ impl File {
                 .capacity
                 .or(file.capacity.map(|capacity| capacity.0))
                 .unwrap_or(CAPACITY_DEFAULT),
+            edges,
             timers,
             key_file: args.key_file.or(from_file(file.key_file)),
             epoch: args.epoch.or(file.epoch.map(|epoch| epoch.0)),
@@ -210,6 +228,25 @@ impl File {
             };
             anyhow!("{origin}: {error}; together they are {in_all}")
         })
+    }
+}
+
+fn edges(
+    listen: Option<SocketAddr>,
+    keys: Option<PathBuf>,
+    advertise: Option<SocketAddr>,
+) -> Result<Option<EdgeSettings>> {
+    match (listen, keys, advertise) {
+        (Some(listen), Some(keys), advertise) => Ok(Some(EdgeSettings {
+            listen,
+            keys,
+            advertise,
+        })),
+        (None, None, None) => Ok(None),
+        (Some(_), None, _) => {
+            bail!("--edge-listen needs the devices' keys: add --edge-keys FILE (see `lb device`)")
+        }
+        (None, _, _) => bail!("no address to listen on for edges: add --edge-listen IP:PORT"),
     }
 }
 
@@ -277,6 +314,9 @@ mod tests {
         advertise = "10.0.0.1:7401"
         seeds = ["10.0.0.2:7401", "other:7401"]
         capacity = 64
+        edge_listen = "0.0.0.0:7500"
+        edge_keys = "devices.toml"
+        edge_advertise = "10.0.0.1:7500"
         key_file = "/keys/demo.key"
         epoch = 5
         state_dir = "state"
@@ -304,6 +344,11 @@ mod tests {
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .into(),
                 capacity: 64,
+                edges: Some(EdgeSettings {
+                    listen: "0.0.0.0:7500".parse().unwrap(),
+                    keys: "/etc/lb/devices.toml".into(),
+                    advertise: Some("10.0.0.1:7500".parse().unwrap()),
+                }),
                 timers: Timers::new(s(1), s(2), s(3), s(10)).unwrap(),
                 key_file: Some("/keys/demo.key".into()),
                 epoch: Some(5),
@@ -378,6 +423,12 @@ mod tests {
                 &["--ttl:", "at least the heartbeat"],
             ),
             ("", "--ttl 1m", &["--stale:", "ttl 60s, stale 15s"]),
+            (
+                "id = 1\ndir = 'd'\nedge_listen = '0.0.0.0:1'",
+                "",
+                &["--edge-keys FILE"],
+            ),
+            ("id = 1\ndir = 'd'", "--edge-keys f", &["--edge-listen IP:PORT"]),
             ("", "--heartbeat 0s", &["--heartbeat:", "1 ms"]),
             ("", "", &["--id N"]),
             ("id = 1", "", &["--dir DIR"]),

@@ -6,6 +6,8 @@ mod cli;
 mod config;
 mod crypto;
 mod demo;
+mod device;
+mod edges;
 mod join;
 mod node;
 mod signals;
@@ -21,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, DeviceCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -42,6 +44,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         cert::run(args, &mut io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Device(DeviceCommand::New(args)) = &command {
+        device::new(args, &mut io::stdout().lock())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         match command {
@@ -49,7 +55,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Command::Node(args) => node::run(*args).await,
             Command::Call(args) => call::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Status(args) => status::run(args).await.map(|()| ExitCode::SUCCESS),
-            Command::Cert(_) => Ok(ExitCode::SUCCESS),
+            Command::Cert(_) | Command::Device(_) => Ok(ExitCode::SUCCESS),
         }
     });
     // A thread that reads a slow disk must not delay the end.

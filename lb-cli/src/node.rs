@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::cli::NodeArgs;
 use crate::config::Settings;
 use crate::crypto::{OVERHEAD, Sealer};
+use crate::edges::Keys;
 use crate::join;
 use crate::signals::Stop;
 
@@ -27,7 +28,15 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode> {
     let settings = Settings::from_args(args)?;
     let identity = NodeIdentity::read_from(&settings.dir, settings.id)?;
     let sealer = settings.key_file.as_deref().map(Sealer::read_from).transpose()?;
-    let mut stop = Stop::listen().context("cannot listen for signals")?;
+    let mut keys = match &settings.edges {
+        Some(edges) => Some(Keys::open(edges, identity.cluster())?),
+        None => None,
+    };
+    let listening = match keys {
+        Some(_) => Stop::listen_but_hangup(),
+        None => Stop::listen(),
+    };
+    let mut stop = listening.context("cannot listen for signals")?;
     let parent_gone = settings.exit_with_stdin.then(stdin_closed).transpose()?;
 
     let mut builder = Cluster::builder(identity)
@@ -43,6 +52,9 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode> {
     if let Some(addr) = settings.advertise {
         builder = builder.advertise(addr);
     }
+    if let (Some(edges), Some(keys)) = (&settings.edges, &keys) {
+        builder = builder.edges(keys.config(edges));
+    }
     let state_dir = settings.state_dir.as_deref();
     match (settings.epoch, state_dir) {
         (Some(epoch), dir) => {
@@ -57,6 +69,10 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode> {
             "--listen {bound} is every interface, which others cannot dial: add --advertise IP:PORT, the \
              address they reach this node at"
         ),
+        StartError::EdgeAdvertise { bound } => anyhow!(
+            "--edge-listen {bound} is every interface, which edges cannot send to: add --edge-advertise \
+             IP:PORT, the address they reach this node at"
+        ),
         error => error.into(),
     })?;
     let mut events = cluster.events();
@@ -65,6 +81,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode> {
         node: cluster.id(),
         addr: cluster.local_addr(),
         epoch: cluster.epoch(),
+        edges: cluster.edge_addr(),
     };
     // Nobody may be reading; that is no reason not to serve.
     let _ = writeln!(io::stdout(), "{ready}").and_then(|()| io::stdout().flush());
@@ -81,6 +98,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode> {
         tokio::select! {
             _ = stop.asked() => break,
             () = &mut parent_gone => break,
+            () = keep_up(keys.as_mut()) => {}
             event = events.recv() => match event {
                 Ok(event) => on_event(event, state_dir, settings.id)?,
                 Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!(missed, "events missed"),
@@ -92,6 +110,14 @@ pub(crate) async fn run(args: NodeArgs) -> Result<ExitCode> {
     tokio::select! {
         () = cluster.leave() => Ok(ExitCode::SUCCESS),
         code = stop.asked() => Ok(ExitCode::from(code)),
+    }
+}
+
+/// Keeps the keys of edges, if there are any, as their file is.
+async fn keep_up(keys: Option<&mut Keys>) {
+    match keys {
+        Some(keys) => keys.keep_up().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -228,12 +254,20 @@ pub(crate) struct Ready {
     pub(crate) node: NodeId,
     pub(crate) addr: SocketAddr,
     pub(crate) epoch: u32,
+    /// Where it listens for edges, if it does.
+    pub(crate) edges: Option<SocketAddr>,
 }
 
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, addr, epoch } = self;
-        write!(f, "listening node={node} addr={addr} epoch={epoch}")
+        let Self {
+            node,
+            addr,
+            epoch,
+            edges,
+        } = self;
+        write!(f, "listening node={node} addr={addr} epoch={epoch}")?;
+        edges.map_or(Ok(()), |edges| write!(f, " edges={edges}"))
     }
 }
 
@@ -244,11 +278,13 @@ impl FromStr for Ready {
         let mut fields = line.trim_end().strip_prefix("listening ").ok_or(())?.split(' ');
         let mut field = |key: &str| fields.next()?.strip_prefix(key)?.strip_prefix('=');
         let (node, addr, epoch) = (field("node"), field("addr"), field("epoch"));
+        let edges = field("edges");
         let parsed = || {
             Some(Self {
                 node: NodeId::new(node?.parse().ok()?),
                 addr: addr?.parse().ok()?,
                 epoch: epoch?.parse().ok()?,
+                edges: edges.map(str::parse).transpose().ok()?,
             })
         };
         parsed().ok_or(())
@@ -266,15 +302,21 @@ mod tests {
             node: NodeId::new(3),
             addr: "127.0.0.1:7401".parse().unwrap(),
             epoch: 1_790_000_000,
+            edges: None,
         };
         let line = ready.to_string();
         assert_eq!(line, "listening node=3 addr=127.0.0.1:7401 epoch=1790000000");
         assert_eq!(format!("{line}\n").parse(), Ok(ready));
+        let edges = Some("127.0.0.1:7500".parse().unwrap());
+        let ready = Ready { edges, ..ready };
+        assert_eq!(ready.to_string(), format!("{line} edges=127.0.0.1:7500"));
+        assert_eq!(ready.to_string().parse(), Ok(ready));
         for bad in [
             "",
             "listening",
             "listening node=3",
             "listening node=x addr=127.0.0.1:1 epoch=1",
+            "listening node=1 addr=127.0.0.1:1 epoch=1 edges=x",
         ] {
             assert_eq!(bad.parse::<Ready>(), Err(()), "{bad}");
         }

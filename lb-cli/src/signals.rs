@@ -9,7 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Signal,
+    /// Unless it means something else.
+    hangup: Option<Signal>,
 }
 
 impl Stop {
@@ -17,7 +18,16 @@ impl Stop {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: Some(signal(SignalKind::hangup())?),
+        })
+    }
+
+    /// The same without SIGHUP, for a program to which that says to read its files again.
+    pub(crate) fn listen_but_hangup() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: None,
         })
     }
 
@@ -26,8 +36,18 @@ impl Stop {
         let number = tokio::select! {
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
+            () = received(self.hangup.as_mut()) => SignalKind::hangup().as_raw_value(),
         };
         128 + u8::try_from(number).unwrap_or(0)
+    }
+}
+
+/// Waits for the signal; for ever without one.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }

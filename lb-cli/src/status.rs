@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use lb_tokio::edge::EdgesStatus;
 use lb_tokio::{Cluster, ClusterStatus, MemberStatus, NodeId};
 
 use crate::cli::StatusArgs;
 use crate::join;
 use crate::table::{Align, Table};
-use crate::units::{age, grouped, span};
+use crate::units::{age, grouped, plural, span};
 
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
@@ -99,6 +100,56 @@ fn render(status: &ClusterStatus) -> String {
         table.row(row(member));
     }
     text.push_str(&table.to_string());
+    if let Some(edges) = &status.edges {
+        text.push_str(&render_edges(edges));
+    }
+    text
+}
+
+fn render_edges(edges: &EdgesStatus) -> String {
+    let at = edges.addr.map_or_else(String::new, |addr| format!(" at {addr}"));
+    let mut text = format!(
+        "\n{} of {}{at}",
+        plural(edges.total as u64, "edge"),
+        edges.capacity
+    );
+    if edges.edges.len() < edges.total {
+        text.push_str(&format!(", the first {}", edges.edges.len()));
+    }
+    text.push('\n');
+    if edges.edges.is_empty() {
+        return text;
+    }
+    let mut table = Table::new(&[
+        ("EDGE", Align::Right),
+        ("NAME", Align::Left),
+        ("STATUS", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("IN FLIGHT", Align::Right),
+        ("CALLS", Align::Right),
+        ("SESSIONS", Align::Right),
+        ("LOAD AGE", Align::Right),
+        ("HEARD", Align::Right),
+        ("ZONE", Align::Left),
+    ]);
+    for edge in &edges.edges {
+        table.row(vec![
+            edge.id.to_string(),
+            edge.name.clone().unwrap_or_else(dash),
+            edge.status.clone(),
+            edge.addr.map_or_else(dash, |addr| addr.to_string()),
+            match edge.capacity {
+                0 => edge.in_flight.to_string(),
+                capacity => format!("{}/{capacity}", edge.in_flight),
+            },
+            grouped(edge.calls),
+            grouped(edge.sessions),
+            edge.load_age_ms.map_or_else(dash, age),
+            edge.heard_ms.map_or_else(dash, age),
+            edge.zone.clone().unwrap_or_else(dash),
+        ]);
+    }
+    text.push_str(&table.to_string());
     text
 }
 
@@ -174,6 +225,27 @@ mod tests {
         );
         assert!(lines[4].contains("80 ms") && lines[4].contains("1.2 s"), "{text}");
         assert!(!lines[5].contains("12,345"), "an observer serves nothing: {text}");
+    }
+
+    #[test]
+    fn edges_have_a_table_of_their_own() {
+        let mut status = status();
+        assert!(!render(&status).contains("EDGE"));
+        let edges = r#"{"addr":"127.0.0.1:7500","total":2000,"capacity":16384,"edges":[
+            {"id":7,"name":"north","addr":"10.0.0.7:9","status":"Observer","heard_ms":1200,"load_age_ms":80,
+            "in_flight":1,"capacity":4,"calls":12345,"sessions":2,"zone":"a"},
+            {"id":8,"name":null,"addr":null,"status":"NO_HEARTBEAT","heard_ms":null,"load_age_ms":null,
+            "in_flight":0,"capacity":0,"calls":0,"sessions":0,"zone":null}],"counters":{}}"#;
+        status.edges = Some(serde_json::from_str(edges).unwrap());
+        let text = render(&status);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[7], "2,000 edges of 16384 at 127.0.0.1:7500, the first 2");
+        assert!(
+            lines[9].contains("north") && lines[9].contains("12,345"),
+            "{text}"
+        );
+        assert!(lines[9].contains("80 ms") && lines[9].contains("1/4"), "{text}");
+        assert!(lines[10].contains("NO_HEARTBEAT"), "{text}");
     }
 
     #[test]

@@ -36,12 +36,15 @@
 //! # }
 //! ```
 //!
+//! A node can also listen for microcontrollers, see [`edge`].
+//!
 //! The load-balancing [`guide`] shows the strategies and what is built on them, with every example run as a
 //! test.
 
 mod call;
 pub mod client;
 pub mod cluster;
+pub mod edge;
 mod error;
 mod frame;
 pub mod guide;
@@ -65,7 +68,7 @@ pub use lb_core::node::Event;
 pub use lb_core::pick::StrategyKind as LoadBalancingStrategy;
 pub use registry::{Lease, Worker, WorkerRegistry};
 pub use runtime::CoalescingRuntime;
-pub use server::{HandlerError, Request, Server};
+pub use server::{HandlerError, Origin, Request, Server};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

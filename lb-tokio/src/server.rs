@@ -32,20 +32,33 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest deadline taken over from a caller.
-const BUDGET_MAX: Duration = Duration::from_secs(3_600);
+pub(crate) const BUDGET_MAX: Duration = Duration::from_secs(3_600);
 
 /// A call as its handler sees it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// Who calls, as its certificate proved.
+    /// Who calls, as it proved. Nodes and edges have ids of their own: node 1 and edge 1 are strangers, so look
+    /// at [`origin`](Self::origin) as well before you trust it.
     pub from: NodeId,
+    /// What it proved that with.
+    pub origin: Origin,
     /// The method.
     pub method: Arc<str>,
     /// The body.
     pub body: Bytes,
     /// When the caller stops waiting. The handler is dropped then, and when the caller gives up earlier.
     pub deadline: Instant,
+}
+
+/// What a caller is, by how it proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A node of the cluster: by its certificate.
+    Node,
+    /// A device at the edge listener: by the pre-shared key with its id.
+    Edge,
 }
 
 /// A handler's refusal; its text is told to the caller.
@@ -235,7 +248,12 @@ pub(crate) async fn serve<H: Host>(
     streams.code = code::CANCELLED;
     let deadline = Instant::now() + Duration::from_micros(request.budget_us).min(BUDGET_MAX);
     let gave_up = streams.send.stopped();
-    let work = answer(&host, from, request, deadline, &mut streams.recv);
+    let caller = Caller {
+        from,
+        origin: Origin::Node,
+        deadline,
+    };
+    let work = answer(&host, request, caller, &mut streams.recv);
     let (outcome, body) = tokio::select! {
         biased;
         // The caller cancelled or is gone: the handler is dropped with this task.
@@ -267,52 +285,92 @@ pub(crate) async fn serve<H: Host>(
 
 async fn answer<H: Host>(
     host: &Arc<H>,
-    from: NodeId,
     request: RequestHeader<'_>,
-    deadline: Instant,
+    caller: Caller,
     recv: &mut quinn::RecvStream,
 ) -> (Outcome, Bytes) {
-    let bare = |outcome| (outcome, Bytes::new());
     if let Some(body) = host.builtin(request.method) {
         return (Outcome::Ok, body);
     }
+    let admitted = match admit(host, request.method, request.body_len) {
+        Ok(admitted) => admitted,
+        Err(outcome) => return (outcome, Bytes::new()),
+    };
+    let limit = host.server().max_request;
+    // A caller that breaks off does not read the answer either.
+    let Ok(body) = frame::read_body(recv, request.body_len, limit).await else {
+        return (Outcome::Deadline, Bytes::new());
+    };
+    admitted.run(host, caller, body).await
+}
+
+/// Who calls, and until when it waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) from: NodeId,
+    pub(crate) origin: Origin,
+    pub(crate) deadline: Instant,
+}
+
+/// A request that has a handler and a place.
+pub(crate) struct Admitted<H: Host> {
+    method: Arc<str>,
+    handler: Handler,
+    place: H::Place,
+}
+
+/// Gives a request its place, or says why it has none. Nothing was executed then.
+pub(crate) fn admit<H: Host>(host: &Arc<H>, method: &str, body_len: u32) -> Result<Admitted<H>, Outcome> {
     if host.is_leaving() {
-        return bare(Outcome::Leaving);
+        return Err(Outcome::Leaving);
     }
     let server = host.server();
-    let Some((method, handler)) = server.find(request.method) else {
-        return bare(Outcome::UnknownMethod);
-    };
-    if request.body_len > server.max_request {
-        return bare(Outcome::RequestTooLarge {
+    let (method, handler) = server.find(method).ok_or(Outcome::UnknownMethod)?;
+    if body_len > server.max_request {
+        return Err(Outcome::RequestTooLarge {
             limit: server.max_request,
         });
     }
-    let place = match host.enter() {
-        Ok(place) => place,
-        Err(retry_after) => {
-            let retry_after_us = u32::try_from(retry_after.as_micros()).unwrap_or(u32::MAX);
-            return bare(Outcome::Overloaded { retry_after_us });
-        }
-    };
-    // A caller that breaks off does not read the answer either.
-    let Ok(body) = frame::read_body(recv, request.body_len, server.max_request).await else {
-        return bare(Outcome::Deadline);
-    };
-    let result = handler(Request {
-        from,
+    let place = host.enter().map_err(|retry_after| Outcome::Overloaded {
+        retry_after_us: u32::try_from(retry_after.as_micros()).unwrap_or(u32::MAX),
+    })?;
+    Ok(Admitted {
         method,
-        body,
-        deadline,
+        handler,
+        place,
     })
-    .await;
-    host.done(place);
-    match result {
-        Err(error) => (Outcome::Handler, error.message.into()),
-        Ok(body) if body.len() as u64 > u64::from(server.max_response) => bare(Outcome::ResponseTooLarge {
-            size: body.len() as u64,
-            limit: server.max_response,
-        }),
-        Ok(body) => (Outcome::Ok, body),
+}
+
+impl<H: Host> Admitted<H> {
+    /// Runs the handler.
+    pub(crate) async fn run(self, host: &Arc<H>, caller: Caller, body: Bytes) -> (Outcome, Bytes) {
+        let Self {
+            method,
+            handler,
+            place,
+        } = self;
+        let Caller {
+            from,
+            origin,
+            deadline,
+        } = caller;
+        let result = handler(Request {
+            from,
+            origin,
+            method,
+            body,
+            deadline,
+        })
+        .await;
+        host.done(place);
+        let limit = host.server().max_response;
+        match result {
+            Err(error) => (Outcome::Handler, error.message.into()),
+            Ok(body) if body.len() as u64 > u64::from(limit) => {
+                let size = body.len() as u64;
+                (Outcome::ResponseTooLarge { size, limit }, Bytes::new())
+            }
+            Ok(body) => (Outcome::Ok, body),
+        }
     }
 }

@@ -124,16 +124,17 @@ impl<R, const N: usize> Served<R, N> {
         self.end(life, call, State::Over)
     }
 
-    /// A new call was refused before it began: it may come again, and is new then.
-    pub fn refuse(&mut self, life: u32, call: u32) {
-        let known = self.calls.iter().position(|known| known.call == call);
-        if let Some(at) = known
-            && life == self.life
-        {
-            self.calls.remove(at);
-            let bit = 1_u64.checked_shl(self.highest.saturating_sub(call));
-            self.seen &= !bit.unwrap_or(0);
-        }
+    /// A running call was not executed after all, because there was no place for it: it is as if it had never come,
+    /// and may come again. `false` when it is not running.
+    pub fn refuse(&mut self, life: u32, call: u32) -> bool {
+        let refused = |known: &Call<R>| known.call == call && matches!(known.state, State::Running);
+        let Some(at) = self.calls.iter().position(refused).filter(|_| life == self.life) else {
+            return false;
+        };
+        self.calls.remove(at);
+        let bit = 1_u64.checked_shl(self.highest.saturating_sub(call)).unwrap_or(0);
+        self.seen &= !bit;
+        true
     }
 
     /// Drops the responses that are kept, so that an idle device holds no memory of its calls but that they were.
@@ -190,13 +191,15 @@ mod tests {
     #[test]
     fn a_refused_call_may_come_again() {
         let mut served = Memory::new();
-        assert_eq!(served.request(1, 8), Admit::New);
-        assert_eq!(served.request(1, 9), Admit::New);
-        served.refuse(1, 8);
-        served.refuse(2, 9);
-        assert_eq!(served.request(1, 9), Admit::Running);
-        assert_eq!(served.request(1, 8), Admit::New);
-        assert_eq!(served.request(1, 8), Admit::Running);
+        assert_eq!(served.request(1, 1), Admit::New);
+        assert_eq!(served.request(1, 2), Admit::New);
+        assert!(served.refuse(1, 1) && served.refuse(1, 2));
+        assert!(!served.refuse(1, 1) && !served.refuse(2, 2));
+        assert_eq!(served.request(1, 1), Admit::New);
+        assert_eq!(served.request(1, 2), Admit::New);
+        assert_eq!(served.request(1, 2), Admit::Running);
+        assert!(served.answer(1, 2, 20));
+        assert!(!served.refuse(1, 2), "it was executed");
     }
 
     #[test]

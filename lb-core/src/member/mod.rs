@@ -11,4 +11,4 @@ pub use filter::{FILTER_BYTES_MAX, FILTER_TERMS_MAX, Filter, FilterError};
 pub use status::{Admission, Axes, Liveness, Role, Status};
 pub(crate) use table::pending;
 pub use table::{Member, PEERS_MAX, Table, TableFull};
-pub use tags::{KEY_BYTES_MAX, TAG_BYTES_MAX, Tags, TagsError, VALUE_BYTES_MAX};
+pub use tags::{KEY_BYTES_MAX, RESERVED_KEY_PREFIX, TAG_BYTES_MAX, Tags, TagsError, VALUE_BYTES_MAX};

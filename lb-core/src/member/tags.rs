@@ -11,6 +11,9 @@ pub const VALUE_BYTES_MAX: usize = 64;
 /// Longest set of tags in their text form, as far as messages carry it.
 pub const TAG_BYTES_MAX: usize = 255;
 
+/// Keys that begin so are set by drivers of nodes, such as `lb.edge`, never by their users.
+pub const RESERVED_KEY_PREFIX: &str = "lb.";
+
 /// A set of `key=value` tags in at most `B` bytes of text, such as `role=worker,zone=eu-1`.
 ///
 /// Keys and values consist of ASCII letters, digits and `. _ - / : @ +`; a value may be empty. A key occurs
@@ -178,6 +181,8 @@ pub enum TagsError {
     BadCharacter,
     /// The key occurs twice in a text form.
     DuplicateKey,
+    /// The key begins with [`RESERVED_KEY_PREFIX`]. Drivers refuse it from their users; [`Tags`] does not.
+    Reserved,
     /// All tags together are longer than the buffer.
     TooLong {
         /// The size of the buffer in bytes.
@@ -194,6 +199,10 @@ impl fmt::Display for TagsError {
             Self::ValueTooLong => write!(f, "a tag value has at most {VALUE_BYTES_MAX} bytes"),
             Self::BadCharacter => f.write_str("tags consist of ASCII letters, digits and . _ - / : @ +"),
             Self::DuplicateKey => f.write_str("a tag key occurs twice"),
+            Self::Reserved => write!(
+                f,
+                "tag keys that begin with \"{RESERVED_KEY_PREFIX}\" are set by the node itself; choose another name"
+            ),
             Self::TooLong { capacity } => write!(f, "all tags together have at most {capacity} bytes"),
         }
     }

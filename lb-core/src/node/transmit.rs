@@ -114,28 +114,38 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         Some(what)
     }
 
-    fn header(&self, to: &Member<TAGS>, what: u8) -> Header {
+    /// The header of a message to somebody who is no peer, such as an edge; `known_epoch` is the receiver's life
+    /// as last heard, 0 when it was not heard. O(peers).
+    #[must_use]
+    pub fn header_to(&self, known_epoch: u32) -> Header {
         let flags = Flags::default()
             .with(Flags::OBSERVER, self.role == Role::Observer)
             .with(Flags::DRAINING, self.draining)
             .with(Flags::STARTING, self.starting)
+            .with(Flags::FULL, self.table.is_full());
+        Header {
+            from: self.id,
+            epoch: self.epoch,
+            known_epoch,
+            meta: self.meta,
+            flags,
+            view: self.view_digest(),
+            claim: self.election.claim(),
+        }
+    }
+
+    fn header(&self, to: &Member<TAGS>, what: u8) -> Header {
+        let common = self.header_to(to.epoch);
+        let flags = common
+            .flags
             .with(Flags::WANT_META, to.meta == 0 && self.phase == Phase::Running)
-            .with(Flags::FULL, self.table.is_full())
             .with(Flags::EPOCH_TAKEN, what == pending::EPOCH_TAKEN)
             .with(
                 Flags::EPOCH_OVER,
                 to.epoch > 0 && to.is_over(self.now, &self.timers),
             )
             .with(Flags::CONFIRMS, to.epoch > 0 && !to.established && !to.left);
-        Header {
-            from: self.id,
-            epoch: self.epoch,
-            known_epoch: to.epoch,
-            meta: self.meta,
-            flags,
-            view: self.view_digest(),
-            claim: self.election.claim(),
-        }
+        Header { flags, ..common }
     }
 
     /// A random window of the workers we hear, for a peer that seems not to know them all.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use lb_core::health::Timers;
-use lb_core::member::{Addr, Role, Tags, TagsError};
+use lb_core::member::{Addr, RESERVED_KEY_PREFIX, Role, TAG_BYTES_MAX, Tags, TagsError};
 use lb_core::node::{Config, ConfigError};
 use ring::rand::SecureRandom;
 use tokio::time::Instant;
 
-use super::{Cluster, CoreNode, Shared};
+use super::shared::{Parts, Shared};
+use super::{Cluster, CoreNode};
+use crate::edge::{self, EdgeListenerConfig, Listener};
 use crate::identity::{IdentityError, NodeIdentity};
 use crate::server::Server;
 use crate::transport::{self, BindError, Settings, Transport};
@@ -42,6 +44,7 @@ pub struct ClusterBuilder {
     timers: Timers,
     epoch: Option<u32>,
     server: Option<Server>,
+    edges: Option<EdgeListenerConfig>,
     simulated: Option<Simulated>,
 }
 
@@ -56,6 +59,7 @@ impl ClusterBuilder {
             timers: Timers::default(),
             epoch: None,
             server: None,
+            edges: None,
             simulated: None,
         }
     }
@@ -79,7 +83,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Adds a tag; checked at the start.
+    /// Adds a tag; checked at the start. Keys that begin with `lb.` are the node's own.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
@@ -107,6 +111,13 @@ impl ClusterBuilder {
     /// Serves: makes the node a worker.
     pub fn server(mut self, server: Server) -> Self {
         self.server = Some(server);
+        self
+    }
+
+    /// Listens for edges as well, see [`crate::edge`]. Always on a socket of the system's, even when
+    /// [`simulated`](Self::simulated).
+    pub fn edges(mut self, edges: EdgeListenerConfig) -> Self {
+        self.edges = Some(edges);
         self
     }
 
@@ -138,7 +149,12 @@ impl ClusterBuilder {
     pub async fn start(self) -> Result<Cluster, StartError> {
         let mut tags = Tags::new();
         for (key, value) in &self.tags {
-            tags.set(key, value).map_err(|error| StartError::Tag {
+            let set = if key.starts_with(RESERVED_KEY_PREFIX) {
+                Err(TagsError::Reserved)
+            } else {
+                tags.set(key, value)
+            };
+            set.map_err(|error| StartError::Tag {
                 key: key.clone(),
                 error,
             })?;
@@ -170,6 +186,10 @@ impl ClusterBuilder {
             }
             (Role::Worker, None) => local_addr.into(),
         };
+        let edges = self
+            .edges
+            .map(|edges| listen_for_edges(edges, &mut tags))
+            .transpose()?;
         let origin = Instant::now();
         let config = Config::new(self.identity.id(), self.epoch.unwrap_or_else(epoch_now), role)
             .addr(advertised)
@@ -181,17 +201,37 @@ impl ClusterBuilder {
         let name = self.identity.cluster();
         let transport = Transport::new(self.identity.id(), name.clone(), endpoint, client, settings, seed);
         let server = self.server.unwrap_or_default();
-        let shared = Shared::start(
-            name.to_string(),
+        let shared = Shared::start(Parts {
+            cluster: name.to_string(),
             origin,
             local_addr,
             server,
             transport,
             node,
-            self.seeds,
-        );
+            seeds: self.seeds,
+            edges,
+        });
         Ok(Cluster::new(shared))
     }
+}
+
+/// Binds the edge listener and notes in the tags where it is.
+fn listen_for_edges(
+    config: EdgeListenerConfig,
+    tags: &mut Tags<TAG_BYTES_MAX>,
+) -> Result<Arc<Listener>, StartError> {
+    let (listen, advertise) = (config.listen, config.advertise);
+    let listener = Listener::bind(config).map_err(|error| StartError::EdgeBind { addr: listen, error })?;
+    let addr = advertise.unwrap_or(listener.addr());
+    if addr.ip().is_unspecified() {
+        return Err(StartError::EdgeAdvertise { bound: addr });
+    }
+    tags.set(edge::TAG, &edge::to_tag(addr))
+        .map_err(|error| StartError::Tag {
+            key: edge::TAG.to_owned(),
+            error,
+        })?;
+    Ok(listener)
 }
 
 fn epoch_now() -> u32 {
@@ -231,6 +271,20 @@ pub enum StartError {
     #[error("bound to {bound}, which peers cannot dial: set the address to advertise")]
     Advertise {
         /// The bound address.
+        bound: SocketAddr,
+    },
+    /// The address for edges cannot be bound.
+    #[error("cannot bind {addr} for edges: {error}; choose another UDP port (0 chooses one)")]
+    EdgeBind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A listener for edges bound to every interface must be told which address they should use.
+    #[error("listens for edges on {bound}, which they cannot send to: set the address to advertise to them")]
+    EdgeAdvertise {
+        /// The address.
         bound: SocketAddr,
     },
     /// The certificate or key is not usable.

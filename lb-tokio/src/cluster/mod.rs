@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::NodeId;
-use lb_core::member::{Filter, Liveness, Role, TAG_BYTES_MAX, TagsError};
+use lb_core::member::{Filter, Liveness, RESERVED_KEY_PREFIX, Role, TAG_BYTES_MAX, TagsError};
 use lb_core::node::Event;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -86,11 +86,21 @@ impl Cluster {
         self.shared().local_addr()
     }
 
+    /// Where it listens for edges, if it does.
+    #[must_use]
+    pub fn edge_addr(&self) -> Option<SocketAddr> {
+        self.shared().edge_addr()
+    }
+
     /// Sets a tag and tells the cluster.
     ///
     /// # Errors
-    /// [`TagsError`] when the tag is malformed or the tags together are too long; nothing changed.
+    /// [`TagsError`] when the tag is malformed, its key begins with `lb.`, or the tags together are too long;
+    /// nothing changed.
     pub fn set_tag(&self, key: &str, value: &str) -> Result<(), TagsError> {
+        if key.starts_with(RESERVED_KEY_PREFIX) {
+            return Err(TagsError::Reserved);
+        }
         self.shared().input(|state, now| {
             let mut tags = state.node.tags().clone();
             tags.set(key, value)?;
@@ -99,8 +109,11 @@ impl Cluster {
         })
     }
 
-    /// Takes a tag off and tells the cluster; whether it was there.
+    /// Takes a tag off and tells the cluster; whether it was there. Tags that begin with `lb.` stay.
     pub fn remove_tag(&self, key: &str) -> bool {
+        if key.starts_with(RESERVED_KEY_PREFIX) {
+            return false;
+        }
         self.shared().input(|state, now| {
             let mut tags = state.node.tags().clone();
             let there = tags.remove(key);
@@ -209,7 +222,7 @@ impl Cluster {
     }
 
     /// Leaves the cluster: asks for no new requests, lets those under way finish (at most 10 s), says
-    /// goodbye to every peer and closes. Calls of this node after that fail.
+    /// goodbye to every peer and edge, and closes. Calls of this node after that fail.
     pub async fn leave(&self) {
         let shared = self.shared();
         self.set_draining(true);
@@ -218,6 +231,7 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         shared.input(|state, now| state.node.leave(now));
+        shared.leave_edges();
         shared.close(FAREWELL).await;
     }
 }

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lb_core::health::Timers;
 use lb_core::load::{LoadMeter, LoadReport};
-use lb_core::member::{Liveness, Role};
+use lb_core::member::{Admission, Liveness, RESERVED_KEY_PREFIX, Role, TAG_BYTES_MAX, Tags};
 use lb_core::node::{Event, Refusal, Ticket};
 use lb_core::wire::{self, MESSAGE_BYTES_MAX};
 use lb_core::{Instant as CoreInstant, NodeId};
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use super::{CoreNode, status};
+use crate::edge::{self, Candidate, Gate, Listener};
 use crate::server::{self, Host, Server};
 use crate::transport::{DialError, Inbox, Link, Transport, lock};
 
@@ -42,12 +44,25 @@ pub(crate) struct State {
     clients_counted: CoreInstant,
 }
 
+/// What a node is put together from.
+pub(super) struct Parts {
+    pub(super) cluster: String,
+    pub(super) origin: Instant,
+    pub(super) local_addr: SocketAddr,
+    pub(super) server: Server,
+    pub(super) transport: Arc<Transport>,
+    pub(super) node: Box<CoreNode>,
+    pub(super) seeds: Vec<SocketAddr>,
+    pub(super) edges: Option<Arc<Listener>>,
+}
+
 pub(crate) struct Shared {
     id: NodeId,
     cluster: String,
     origin: Instant,
     local_addr: SocketAddr,
     server: Server,
+    timers: Timers,
     transport: Arc<Transport>,
     state: Mutex<State>,
     /// The next deadline moved forward, or the node stops.
@@ -58,6 +73,7 @@ pub(crate) struct Shared {
     events: broadcast::Sender<Event>,
     seed_error: Mutex<Option<(SocketAddr, String)>>,
     responses: std::sync::atomic::AtomicU64,
+    edges: Option<Arc<Listener>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -70,15 +86,17 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(super) fn start(
-        cluster: String,
-        origin: Instant,
-        local_addr: SocketAddr,
-        server: Server,
-        transport: Arc<Transport>,
-        node: Box<CoreNode>,
-        seeds: Vec<SocketAddr>,
-    ) -> Arc<Self> {
+    pub(super) fn start(parts: Parts) -> Arc<Self> {
+        let Parts {
+            cluster,
+            origin,
+            local_addr,
+            server,
+            transport,
+            node,
+            seeds,
+            edges,
+        } = parts;
         let mut meter = LoadMeter::new(node.epoch(), server.concurrency);
         if node.role() == Role::Observer {
             meter.set_capacity(0);
@@ -89,6 +107,7 @@ impl Shared {
             origin,
             local_addr,
             server,
+            timers: *node.timers(),
             transport,
             state: Mutex::new(State {
                 node,
@@ -101,10 +120,14 @@ impl Shared {
             events: broadcast::channel(EVENTS).0,
             seed_error: Mutex::new(None),
             responses: std::sync::atomic::AtomicU64::new(0),
+            edges,
         });
         let inbox: Arc<dyn Inbox> = Arc::<Self>::clone(&shared);
         shared.transport.start(Arc::downgrade(&inbox));
         tokio::spawn(Arc::clone(&shared).keep_time());
+        if let Some(edges) = &shared.edges {
+            tokio::spawn(Arc::clone(edges).run(Arc::clone(&shared)));
+        }
         for seed in seeds {
             tokio::spawn(keep_seed(Arc::downgrade(&shared), seed));
         }
@@ -117,6 +140,16 @@ impl Shared {
 
     pub(super) fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    pub(super) fn edge_addr(&self) -> Option<SocketAddr> {
+        self.edges.as_ref().map(|edges| edges.addr())
+    }
+
+    pub(super) fn leave_edges(&self) {
+        if let Some(edges) = &self.edges {
+            edges.leave(self);
+        }
     }
 
     pub(crate) fn transport(&self) -> &Arc<Transport> {
@@ -247,6 +280,10 @@ impl Shared {
     pub(super) fn status(&self) -> status::ClusterStatus {
         let traffic = self.transport.traffic();
         let responses = self.responses.load(Ordering::Relaxed);
+        let edges = self
+            .edges
+            .as_ref()
+            .map(|edges| edges.status(self.now(), &self.timers));
         let mut state = self.lock();
         let now = self.now();
         let report = self.report_locked(&mut state, now);
@@ -258,6 +295,7 @@ impl Shared {
             now,
             &traffic,
             responses,
+            edges,
         )
     }
 
@@ -275,6 +313,9 @@ impl Shared {
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.wake.notify_one();
+        if let Some(edges) = &self.edges {
+            edges.stop();
+        }
     }
 }
 
@@ -415,4 +456,71 @@ impl Host for Shared {
         let mut state = self.lock();
         self.report_locked(&mut state, now)
     }
+}
+
+impl Gate for Shared {
+    fn now(&self) -> CoreInstant {
+        Self::now(self)
+    }
+
+    fn timers(&self) -> Timers {
+        self.timers
+    }
+
+    fn face(&self, known_epoch: u32) -> (wire::Header, LoadReport) {
+        let now = self.now();
+        let mut state = self.lock();
+        (
+            state.node.header_to(known_epoch),
+            self.report_locked(&mut state, now),
+        )
+    }
+
+    fn load(&self) -> LoadReport {
+        let now = self.now();
+        let mut state = self.lock();
+        self.report_locked(&mut state, now)
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let now = self.now();
+        let state = self.lock();
+        let node = &state.node;
+        let serves = node.role() == Role::Worker && !node.is_draining();
+        let own = serves.then(|| candidate(node.id(), node.tags(), *node.load(), 0));
+        let open = node.peers().filter(|peer| {
+            peer.member.role() == Role::Worker
+                && peer.member.is_known()
+                && peer.axes.liveness == Liveness::Alive
+                && peer.axes.admission == Admission::Open
+        });
+        let others = open.map(|peer| {
+            let load = peer.load.map(|cached| *cached.report()).unwrap_or_default();
+            let age = peer.load.map_or(0, |cached| cached.age(now).as_millis());
+            candidate(peer.member.id(), peer.member.tags(), load, age)
+        });
+        own.into_iter().chain(others).flatten().collect()
+    }
+}
+
+/// A server for edges, if its tags say that it is one.
+fn candidate(id: NodeId, tags: &Tags<TAG_BYTES_MAX>, load: LoadReport, age_ms: u64) -> Option<Candidate> {
+    let addr = edge::from_tag(tags.get(edge::TAG)?)?;
+    let mut told = tags.clone();
+    for (key, _) in tags
+        .iter()
+        .filter(|(key, _)| key.starts_with(RESERVED_KEY_PREFIX))
+    {
+        told.remove(key);
+    }
+    Some(Candidate {
+        id,
+        addr,
+        load: LoadReport {
+            age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX),
+            ..load
+        },
+        tags: told.as_str().to_owned(),
+        zone: tags.get("zone").map(str::to_owned),
+    })
 }

@@ -7,6 +7,7 @@ use lb_core::member::{Admission, Liveness, Role};
 use serde::{Deserialize, Serialize};
 
 use super::CoreNode;
+use crate::edge::EdgesStatus;
 use crate::transport::TrafficReading;
 
 /// The built-in method that answers with a [`ClusterStatus`] in JSON.
@@ -30,6 +31,9 @@ pub struct ClusterStatus {
     pub members: Vec<MemberStatus>,
     /// What it sent and received.
     pub control: Control,
+    /// Its edges, if it listens for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgesStatus>,
 }
 
 /// One node in a [`ClusterStatus`].
@@ -114,6 +118,7 @@ pub(super) fn read(
     now: lb_core::Instant,
     traffic: &TrafficReading,
     responses: u64,
+    edges: Option<EdgesStatus>,
 ) -> ClusterStatus {
     let own = MemberStatus {
         id: node.id().get(),
@@ -190,6 +195,7 @@ pub(super) fn read(
             balance_messages: traffic.other,
             connections_made: traffic.connections_made,
         },
+        edges,
     }
 }
 

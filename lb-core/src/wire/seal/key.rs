@@ -21,6 +21,7 @@ const LABEL_MAC: &[u8] = b"mac";
 const LABEL_SEED: &[u8] = b"seed";
 const LABEL_TO_SERVER: &[u8] = b"to server";
 const LABEL_TO_EDGE: &[u8] = b"to edge";
+const LABEL_FINGERPRINT: &[u8] = b"fingerprint";
 
 /// 32 secret bytes, wiped when dropped and never printed.
 #[derive(Clone)]
@@ -111,6 +112,14 @@ impl DeviceKey {
     #[must_use]
     pub const fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Tells keys apart without telling them: the same for the same pre-shared key, id and cluster. A server
+    /// remembers it with a session, to end that when the key is withdrawn. Not secret. Costs one HMAC.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let whole = expand(&self.mac, LABEL_FINGERPRINT, [&[], &[], &[]]);
+        u64::from_be_bytes(whole.bytes().first_chunk().copied().unwrap_or_default())
     }
 
     #[cfg(test)]
@@ -261,6 +270,16 @@ mod tests {
         }
         let distinct: std::collections::BTreeSet<_> = all.iter().flatten().collect();
         assert_eq!(distinct.len(), 2 * all.len());
+    }
+
+    #[test]
+    fn fingerprints_tell_keys_apart() {
+        let of = |id, byte, cluster| DeviceKey::new(id, &[byte; 32], cluster).fingerprint();
+        let one = of(7, 1, "orchard");
+        assert_eq!(one, of(7, 1, "orchard"));
+        for other in [of(8, 1, "orchard"), of(7, 2, "orchard"), of(7, 1, "orchards")] {
+            assert_ne!(one, other);
+        }
     }
 
     #[test]
