@@ -84,6 +84,8 @@ pub enum CallError {
     },
     /// A method has 1 to [`METHOD_BYTES_MAX`] bytes; nothing was sent.
     Method,
+    /// A server cannot tell whether it did this before, and there is no other one to ask.
+    Forgotten,
     /// There is no such call, or it was answered.
     Over,
 }
@@ -95,6 +97,9 @@ impl fmt::Display for CallError {
             Self::NoServer(reason) => write!(f, "no server within the deadline: {reason}"),
             Self::TooLong { limit } => write!(f, "the request is longer than {limit} bytes: split it"),
             Self::Method => write!(f, "a method has 1 to {METHOD_BYTES_MAX} bytes"),
+            Self::Forgotten => {
+                f.write_str("a server cannot tell whether it did this before, and there is no other")
+            }
             Self::Over => f.write_str("this call is over"),
         }
     }
@@ -122,6 +127,8 @@ pub(super) struct Call {
     fail_over: bool,
     /// A server may have heard of it.
     sent: bool,
+    /// A server said that it cannot do it any more.
+    forgotten: bool,
     /// Bit by place: asked in vain.
     tried: u32,
     candidates: u8,
@@ -156,6 +163,7 @@ impl Call {
         number: 0,
         fail_over: true,
         sent: false,
+        forgotten: false,
         tried: 0,
         candidates: 0,
         deadline: Instant::ZERO,
@@ -326,6 +334,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 }
                 None
             }
+            Err(PickError::AllTried) if call.forgotten => {
+                self.release(index);
+                Some(CallPoll::Failed(CallError::Forgotten))
+            }
             // The same call to the same server is the same call: it may be asked again.
             Err(PickError::AllTried) => {
                 entry.tried = 0;
@@ -453,8 +465,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
-    pub(super) fn fails_over(&self, index: usize) -> bool {
-        self.calls.get(index).is_some_and(|call| call.fail_over)
+    /// The server cannot tell whether it did this before: whether another one may be asked.
+    pub(super) fn note_forgotten(&mut self, index: usize) -> bool {
+        self.calls.get_mut(index).is_some_and(|call| {
+            call.forgotten = true;
+            call.fail_over
+        })
     }
 
     /// An unambiguous round trip.

@@ -310,7 +310,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if sent_to == slot {
             self.sample_call(call);
         }
-        let (now, fails_over) = (self.now, self.fails_over(call));
+        let now = self.now;
         let refusal = match response.outcome {
             Outcome::Overloaded { retry_after_ms } => {
                 let pause = crate::Duration::from_millis(u64::from(retry_after_ms.min(FULL_MAX_MS)));
@@ -327,7 +327,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 self.elsewhere(call, slot);
                 return Received::Control;
             }
-            Outcome::Forgotten if fails_over => {
+            Outcome::Forgotten if self.note_forgotten(call) => {
                 self.elsewhere(call, slot);
                 return Received::Control;
             }
