@@ -6,7 +6,7 @@ use super::Edge;
 use super::call::{CallId, NOBODY};
 use super::place::owed;
 use crate::NodeId;
-use crate::load::{CachedLoad, LoadReport};
+use crate::load::LoadReport;
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
 use crate::wire::{self, Flags, Frame, Kind, Outcome, Response, ServerEntry};
@@ -174,7 +174,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             }
             Frame::Response(response) => {
                 self.heard(slot);
-                self.note_load(slot, response.load);
+                self.note_load(slot, &response.load);
                 Ok(self.receive_response(slot, &response))
             }
             Frame::Working { call } => {
@@ -214,7 +214,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.not_before = now.saturating_add(heartbeat);
             }
         }
-        self.note_load(slot, head.load);
+        self.note_load(slot, &head.load);
         if leaves {
             self.drop_link(slot);
             self.urge();
@@ -245,10 +245,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
-    fn note_load(&mut self, slot: u8, load: LoadReport) {
+    fn note_load(&mut self, slot: u8, load: &LoadReport) {
         let now = self.now;
         if let Some(place) = self.place_mut(slot) {
-            place.load.record(CachedLoad::new(now, load));
+            place.load.record(now, load);
         }
     }
 
@@ -299,7 +299,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.addr = entry.addr;
             }
         }
-        place.load.record(CachedLoad::new(now, entry.load));
+        place.load.record(now, &entry.load);
     }
 
     fn receive_response<'a>(&mut self, slot: u8, response: &Response<'a>) -> Received<'a> {
