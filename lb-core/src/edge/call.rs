@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::attach::UNANSWERED_MAX;
 use super::select::{Choice, PickError};
-use super::transmit::Transmit;
+use super::transmit::{Transmit, payload};
 use super::{Edge, place::owed};
 use crate::NodeId;
 use crate::member::Filter;
@@ -394,7 +394,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             method: outgoing.method,
             body: outgoing.body,
         };
-        let Some(transmit) = self.seal_for(slot, buffer, |payload| request.encode(payload)) else {
+        let written = request.encode(payload(buffer));
+        let Some(transmit) = self.seal(slot, written, buffer) else {
             // The session is used up.
             self.drop_link(slot);
             self.urge();

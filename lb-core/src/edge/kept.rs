@@ -121,6 +121,7 @@ impl Kept {
         self.epoch > 0 && self.capacity > 0 && self.own_in_flight >= self.capacity
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn load(&self, now: Instant, ttl: Duration) -> Load {
         Load {
             report: self.figures().filter(|_| self.is_fresh(now, ttl)),
