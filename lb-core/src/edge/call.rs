@@ -71,7 +71,6 @@ pub enum CallPoll {
 /// A call that got no answer. It is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
 pub enum CallError {
     /// The deadline passed. A server may or may not have done the work.
     Deadline,

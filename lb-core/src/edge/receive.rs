@@ -39,7 +39,6 @@ pub struct Answer<'a> {
 /// A call was answered, but not with what was hoped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
 pub enum Refusal<'a> {
     /// The handler refused, with this text.
     Handler(&'a str),
