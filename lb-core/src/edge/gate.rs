@@ -217,9 +217,11 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
         let guest = self.guests.iter_mut().find(|guest| guest.key_id == work.key_id)?;
         let payload = out.get_mut(HEADER_BYTES..)?;
         let length = response.encode(payload).ok()?;
-        let wanted = match Vec::from_slice(payload.get(..length)?) {
-            Ok(kept) => guest.served.answer(work.life, work.call, kept),
-            Err(_) => guest.served.abandon(work.life, work.call),
+        let wanted = match (outcome, Vec::from_slice(payload.get(..length)?)) {
+            // It was not executed, so it may come again.
+            (Outcome::Overloaded { .. } | Outcome::Leaving, _) => guest.served.refuse(work.life, work.call),
+            (_, Ok(kept)) => guest.served.answer(work.life, work.call, kept),
+            (_, Err(_)) => guest.served.abandon(work.life, work.call),
         };
         if !wanted {
             return None;

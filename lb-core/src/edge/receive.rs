@@ -6,7 +6,7 @@ use super::Edge;
 use super::call::{CallId, NOBODY};
 use super::place::owed;
 use crate::NodeId;
-use crate::load::{CachedLoad, LoadReport};
+use crate::load::LoadReport;
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
 use crate::wire::{self, Flags, Frame, Kind, Outcome, Response, ServerEntry};
@@ -39,7 +39,6 @@ pub struct Answer<'a> {
 /// A call was answered, but not with what was hoped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
 pub enum Refusal<'a> {
     /// The handler refused, with this text.
     Handler(&'a str),
@@ -174,7 +173,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             }
             Frame::Response(response) => {
                 self.heard(slot);
-                self.note_load(slot, response.load);
+                self.note_load(slot, &response.load);
                 Ok(self.receive_response(slot, &response))
             }
             Frame::Working { call } => {
@@ -214,7 +213,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.not_before = now.saturating_add(heartbeat);
             }
         }
-        self.note_load(slot, head.load);
+        self.note_load(slot, &head.load);
         if leaves {
             self.drop_link(slot);
             self.urge();
@@ -245,10 +244,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
-    fn note_load(&mut self, slot: u8, load: LoadReport) {
+    fn note_load(&mut self, slot: u8, load: &LoadReport) {
         let now = self.now;
         if let Some(place) = self.place_mut(slot) {
-            place.load.record(CachedLoad::new(now, load));
+            place.load.record(now, load);
         }
     }
 
@@ -299,7 +298,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.addr = entry.addr;
             }
         }
-        place.load.record(CachedLoad::new(now, entry.load));
+        place.load.record(now, &entry.load);
     }
 
     fn receive_response<'a>(&mut self, slot: u8, response: &Response<'a>) -> Received<'a> {
@@ -310,7 +309,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if sent_to == slot {
             self.sample_call(call);
         }
-        let (now, fails_over) = (self.now, self.fails_over(call));
+        let now = self.now;
         let refusal = match response.outcome {
             Outcome::Overloaded { retry_after_ms } => {
                 let pause = crate::Duration::from_millis(u64::from(retry_after_ms.min(FULL_MAX_MS)));
@@ -327,7 +326,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 self.elsewhere(call, slot);
                 return Received::Control;
             }
-            Outcome::Forgotten if fails_over => {
+            Outcome::Forgotten if self.note_forgotten(call) => {
                 self.elsewhere(call, slot);
                 return Received::Control;
             }

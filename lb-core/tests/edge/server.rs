@@ -19,6 +19,8 @@ pub(crate) enum Mood {
     Slow(Duration),
     Full,
     Leaving,
+    /// Says that it cannot tell whether it did it before.
+    Forgetful,
 }
 
 struct Device {
@@ -190,6 +192,7 @@ impl Server {
                 match mood {
                     Mood::Full => return respond(Outcome::Overloaded { retry_after_ms: 100 }, b""),
                     Mood::Leaving => return respond(Outcome::Leaving, b""),
+                    Mood::Forgetful => return respond(Outcome::Forgotten, b""),
                     Mood::Quick | Mood::Slow(_) => {}
                 }
                 match device.served.request(request.life, request.call) {
