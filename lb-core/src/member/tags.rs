@@ -63,9 +63,15 @@ impl<const B: usize> Tags<B> {
     /// Tags whose text was checked by whoever sent it, who is trusted; none when there is no room. A text that is wrong
     /// after all matches what it looks like.
     #[cfg(feature = "edge")]
-    pub(crate) fn received(text: &str) -> Self {
-        let text = String::try_from(text).unwrap_or_default();
-        Self { text }
+    pub(crate) fn received(text: &[u8]) -> Self {
+        let mut tags = Self::new();
+        // Without the cost of checking UTF-8: tags are ASCII.
+        for byte in text {
+            if !byte.is_ascii() || tags.text.push(char::from(*byte)).is_err() {
+                return Self::new();
+            }
+        }
+        tags
     }
 
     /// Sets a tag, replacing its former value.

@@ -249,7 +249,7 @@ impl Inner {
                 server,
                 body: body.to_owned(),
             },
-            Err(Refusal::Handler(text)) => End::Handler(text.to_owned()),
+            Err(Refusal::Handler(text)) => End::Handler(String::from_utf8_lossy(text).into_owned()),
             Err(Refusal::UnknownMethod) => End::Refused("unknown method"),
             Err(Refusal::Deadline) => End::Refused("deadline"),
             Err(Refusal::RequestTooLarge { .. }) => End::Refused("request too large"),
