@@ -255,7 +255,6 @@ impl Inner {
             Err(Refusal::RequestTooLarge { .. }) => End::Refused("request too large"),
             Err(Refusal::ResponseTooLarge { .. }) => End::Refused("response too large"),
             Err(Refusal::Forgotten) => End::Refused("forgotten"),
-            Err(_) => End::Refused("otherwise"),
         };
         self.edge.finish(now, call);
         if let Some(at) = self.calls.iter().position(|pending| pending.id == call) {
