@@ -115,7 +115,7 @@ pub(crate) type Outcome = Result<(), CallError>;
 pub(crate) fn outcome<'a>(result: Result<&'a [u8], Refusal<'a>>) -> (Outcome, &'a [u8]) {
     let refusal = match result {
         Ok(bytes) => return (Ok(()), bytes),
-        Err(Refusal::Handler(text)) => return (Err(CallError::Handler { len: 0 }), text.as_bytes()),
+        Err(Refusal::Handler(text)) => return (Err(CallError::Handler { len: 0 }), text),
         Err(Refusal::UnknownMethod) => CallError::UnknownMethod,
         Err(Refusal::Deadline) => CallError::Deadline,
         Err(Refusal::RequestTooLarge { limit }) => CallError::RequestTooLarge { limit },

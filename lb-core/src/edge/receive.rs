@@ -9,7 +9,7 @@ use crate::NodeId;
 use crate::load::LoadReport;
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
-use crate::wire::{self, Flags, Frame, Kind, Outcome, Response, ServerEntry};
+use crate::wire::{self, Flags, Kind, Listed, Outcome, Response, ToEdge};
 
 /// How long a server that is full is passed over at most, in milliseconds.
 const FULL_MAX_MS: u32 = 5_000;
@@ -40,8 +40,8 @@ pub struct Answer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Refusal<'a> {
-    /// The handler refused, with this text.
-    Handler(&'a str),
+    /// The handler refused, with this text, which should be UTF-8.
+    Handler(&'a [u8]),
     /// The server has no such method.
     UnknownMethod,
     /// The deadline passed on the server. It may have done the work.
@@ -63,7 +63,7 @@ pub enum Refusal<'a> {
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handler(text) => f.write_str(text),
+            Self::Handler(text) => f.write_str(core::str::from_utf8(text).unwrap_or("the handler refused")),
             Self::UnknownMethod => f.write_str("the server has no such method"),
             Self::Deadline => f.write_str("the deadline passed on the server"),
             Self::RequestTooLarge { limit } => {
@@ -166,22 +166,21 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     fn receive_payload<'a>(&mut self, slot: u8, payload: &'a [u8]) -> Result<Received<'a>, Dropped> {
-        match wire::frame(payload).map_err(|_| Dropped::Frame)? {
-            Frame::Message(bytes) => {
+        match wire::to_edge(payload).map_err(|_| Dropped::Frame)? {
+            ToEdge::Message(bytes) => {
                 self.receive_message(slot, bytes)?;
                 Ok(Received::Control)
             }
-            Frame::Response(response) => {
+            ToEdge::Response(response) => {
                 self.heard(slot);
                 self.note_load(slot, &response.load);
                 Ok(self.receive_response(slot, &response))
             }
-            Frame::Working { call } => {
+            ToEdge::Working { call } => {
                 self.heard(slot);
                 self.note_working(slot, call);
                 Ok(Received::Control)
             }
-            Frame::Request(_) | Frame::Cancel { .. } => Err(Dropped::Frame),
         }
     }
 
@@ -277,7 +276,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     /// A server that another one recommends.
-    fn hear_of(&mut self, entry: &ServerEntry<'_>) {
+    fn hear_of(&mut self, entry: &Listed<'_>) {
         if entry.addr == Addr::NONE {
             return;
         }
@@ -331,9 +330,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 return Received::Control;
             }
             Outcome::Ok => None,
-            Outcome::Handler => Some(Refusal::Handler(
-                core::str::from_utf8(response.body).unwrap_or_default(),
-            )),
+            Outcome::Handler => Some(Refusal::Handler(response.body)),
             Outcome::UnknownMethod => Some(Refusal::UnknownMethod),
             Outcome::Deadline => Some(Refusal::Deadline),
             Outcome::RequestTooLarge { limit } => Some(Refusal::RequestTooLarge { limit }),
