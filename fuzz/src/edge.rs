@@ -14,7 +14,7 @@ use lb_core::wire::seal::{ChaCha20Poly1305, DeviceKey, Seat, verify_hello};
 use lb_core::wire::{self, Body, Flags, Frame, Header, Message, Outcome, Response, ServerEntry};
 use lb_core::{Instant, NodeId};
 
-use crate::script::{Fresh, Script};
+use crate::script::{Fresh, Script, psk};
 
 const DATAGRAM: usize = 600;
 const SERVERS: usize = 5;
@@ -69,7 +69,7 @@ fn addr(last: usize) -> Addr {
 /// When a law is broken.
 pub fn run(data: &[u8]) {
     let mut script = Script::new(data);
-    let mut world = World::new(&mut script);
+    let mut world = World::new(data, &mut script);
     while let Some(step) = script.next() {
         world.step(step, &mut script);
         world.settle();
@@ -79,9 +79,9 @@ pub fn run(data: &[u8]) {
 }
 
 impl World {
-    fn new(script: &mut Script<'_>) -> Self {
+    fn new(data: &[u8], script: &mut Script<'_>) -> Self {
         let now = Instant::from_secs(5);
-        let key = DeviceKey::new(7, &[0x42; 32], "orchard");
+        let key = DeviceKey::new(7, &psk(data, 0), "orchard");
         let config = Config::new(key.clone(), 99)
             .datagram(DATAGRAM as u16)
             .seed(script.byte().into())

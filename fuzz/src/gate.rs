@@ -14,7 +14,7 @@ use lb_core::wire::seal::{DeviceKey, HELLO_BYTES, Initiator, Session};
 use lb_core::wire::{self, Body, Flags, Frame, Header, Message, Outcome, Request};
 use lb_core::{Instant, NodeId};
 
-use crate::script::{Fresh, Script, bend};
+use crate::script::{Fresh, Script, bend, psk};
 
 const GUESTS: usize = 3;
 const DEVICES: usize = 5;
@@ -61,7 +61,7 @@ struct World {
 /// When a law is broken.
 pub fn run(data: &[u8]) {
     let mut script = Script::new(data);
-    let key = |index: usize| DeviceKey::new(index as u32 + 1, &[index as u8; 32], "orchard");
+    let key = |index: usize| DeviceKey::new(index as u32 + 1, &psk(data, index), "orchard");
     let keys: [DeviceKey; DEVICES] = std::array::from_fn(key);
     let now = Instant::from_secs(1);
     let device = |index: usize| Device {

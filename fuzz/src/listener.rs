@@ -19,19 +19,19 @@ use lb_tokio::identity::{ClusterCa, ClusterName};
 use lb_tokio::{Cluster, NodeId, Server};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::script::{Fresh, Script, bend};
+use crate::script::{Fresh, Script, bend, psk};
 
 const DEVICES: usize = 3;
 /// Datagrams kept for replays.
 const KEPT: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn key(index: usize, psk: u8) -> DeviceKey {
-    DeviceKey::new(index as u32 + 1, &[psk; 32], "fuzz")
+fn key(index: usize, psk: [u8; 32]) -> DeviceKey {
+    DeviceKey::new(index as u32 + 1, &psk, "fuzz")
 }
 
 #[derive(Debug)]
-struct Keys;
+struct Keys([DeviceKey; DEVICES + 1]);
 
 impl EdgeKeys for Keys {
     fn version(&self) -> u64 {
@@ -39,8 +39,8 @@ impl EdgeKeys for Keys {
     }
 
     fn keys(&self, id: u32) -> [Option<DeviceKey>; 2] {
-        let known = 1..=DEVICES as u32 + 1;
-        [known.contains(&id).then(|| key(id as usize - 1, 1)), None]
+        let key = self.0.iter().find(|key| key.id() == id);
+        [key.cloned(), None]
     }
 }
 
@@ -80,7 +80,7 @@ fn socket() -> UdpSocket {
 /// # Panics
 /// When a law is broken.
 pub fn run(data: &[u8]) {
-    let mut world = World::new();
+    let mut world = World::new(data);
     let mut script = Script::new(data);
     while let Some(step) = script.next() {
         world.step(step, &mut script);
@@ -92,7 +92,7 @@ pub fn run(data: &[u8]) {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(data: &[u8]) -> Self {
         // Once for all inputs: making certificates takes longest.
         static CA: OnceLock<ClusterCa> = OnceLock::new();
         let ca = CA.get_or_init(|| {
@@ -108,11 +108,11 @@ impl World {
         });
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = EdgeListenerConfig::new(loopback, Arc::new(Keys));
+        let config = EdgeListenerConfig::new(loopback, Arc::new(Keys(std::array::from_fn(|index| key(index, psk(data, index))))));
         let builder = Cluster::builder(identity).listen(loopback).server(server).edges(config);
         let node = runtime.block_on(builder.start()).expect("a node");
         let device = |index| Device {
-            initiator: Initiator::new(key(index, 1), None),
+            initiator: Initiator::new(key(index, psk(data, index)), None),
             session: None,
             sockets: [socket(), socket()],
         };
@@ -157,7 +157,7 @@ impl World {
             8 => self.say(who, script.bytes()),
             9 => {
                 // A stranger with an id of ours.
-                let mut stranger = Initiator::<lb_core::wire::seal::ChaCha20Poly1305>::new(key(who, 9), None);
+                let mut stranger = Initiator::<lb_core::wire::seal::ChaCha20Poly1305>::new(key(who, [9; 32]), None);
                 stranger.start(lb_core::Instant::ZERO, self.fresh.draw());
                 let hello = stranger.poll_transmit(lb_core::Instant::ZERO).expect("due at once");
                 self.send(who, 1, &hello);

@@ -1,6 +1,8 @@
 //! Bytes read as a script.
 
-use lb_core::wire::seal::RANDOM_BYTES;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use lb_core::wire::seal::{PSK_BYTES, RANDOM_BYTES};
 
 /// What is left of a script.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,17 @@ impl<'a> Script<'a> {
         self.rest = rest;
         taken
     }
+}
+
+/// Keys of this script alone. libFuzzer remembers what it saw compared, and would otherwise present a datagram that was
+/// authentic in one run as a forgery in another.
+#[must_use]
+pub fn psk(script: &[u8], device: usize) -> [u8; PSK_BYTES] {
+    let mut hasher = DefaultHasher::new();
+    (script, device).hash(&mut hasher);
+    let mut psk = [0; PSK_BYTES];
+    psk[..8].copy_from_slice(&hasher.finish().to_be_bytes());
+    psk
 }
 
 /// Randoms that never repeat, and are the same for the same script.

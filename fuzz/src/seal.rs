@@ -9,7 +9,7 @@ use lb_core::wire::seal::{
     ChaCha20Poly1305, DeviceKey, Initiator, KeyStore, Peek, Seat, Session, WELCOME_BYTES, WINDOW, peek, verify_hello,
 };
 
-use crate::script::{Fresh, Script, bend};
+use crate::script::{Fresh, Script, bend, psk};
 
 /// Datagrams kept for replays.
 const KEPT: usize = 64;
@@ -64,16 +64,13 @@ impl KeyStore for World {
     }
 }
 
-fn key(id: u32, psk: u8, cluster: &str) -> DeviceKey {
-    DeviceKey::new(id, &[psk; 32], cluster)
-}
-
 /// Runs one input.
 ///
 /// # Panics
 /// When a law is broken.
 pub fn run(data: &[u8]) {
     let mut script = Script::new(data);
+    let key = |id, which, cluster| DeviceKey::new(id, &psk(data, which), cluster);
     let keys = [key(1, 1, "orchard"), key(1, 2, "orchard"), key(2, 3, "orchard")];
     let device = |newest: &DeviceKey, older: Option<&DeviceKey>| Device {
         initiator: Initiator::new(newest.clone(), older.cloned()),
