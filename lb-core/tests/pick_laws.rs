@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use lb_core::load::LoadReport;
+use lb_core::load::LoadFigures;
 use lb_core::pick::{
     AnyStrategy, Corrected, LeastConnections, Load, Pool, RoundRobin, SLOTS_MAX, SlotSet, Strategy as _,
     StrategyKind,
@@ -47,12 +47,12 @@ fn wide() -> impl Strategy<Value = u32> {
 fn load() -> impl Strategy<Value = Load> {
     let report =
         (narrow(), narrow(), narrow(), wide()).prop_map(|(in_flight, capacity, clients, rate_milli)| {
-            LoadReport {
+            LoadFigures {
                 in_flight,
                 capacity,
                 clients,
                 rate_milli,
-                ..LoadReport::default()
+                ..LoadFigures::default()
             }
         });
     (prop::option::weighted(0.8, report), wide(), wide()).prop_map(
@@ -82,7 +82,7 @@ fn pool() -> impl Strategy<Value = Slots> {
 
 /// `(estimate + 1, capacity)` as the documentation has it; counts end at `u32::MAX`, as everything does.
 fn cost(pool: &Slots, slot: usize) -> (i128, i128) {
-    let reports: Vec<LoadReport> = pool
+    let reports: Vec<LoadFigures> = pool
         .eligible()
         .into_iter()
         .filter_map(|slot| pool.loads[slot].report)
@@ -99,7 +99,7 @@ fn cost(pool: &Slots, slot: usize) -> (i128, i128) {
             .checked_div(values.len() as i128)
             .unwrap_or(0)
     };
-    let mean_of = |value: fn(&LoadReport) -> i128| mean(&reports.iter().map(value).collect::<Vec<_>>());
+    let mean_of = |value: fn(&LoadFigures) -> i128| mean(&reports.iter().map(value).collect::<Vec<_>>());
     let mean_capacity = mean(&stated).max(1);
     let load = pool.loads[slot];
     let own = i128::from(load.own_in_flight);
@@ -214,7 +214,7 @@ proptest! {
     fn the_unknown_is_neutral(
         in_flight in 0..100_u16, capacity in 1..100_u16, clients in 1..9_u16, count in 1..20_usize, seed in any::<u64>()
     ) {
-        let report = LoadReport { in_flight, capacity, clients, ..LoadReport::default() };
+        let report = LoadFigures { in_flight, capacity, clients, ..LoadFigures::default() };
         let mut pool = Slots { up: SlotSet::new(), loads: Vec::new() };
         for slot in 0..=count {
             pool.up.insert(slot);

@@ -65,8 +65,6 @@ pub enum CallError {
     Method,
     /// The answer came and nobody polled the future, so it had to go: poll a call until it is ready, or drop it.
     NotPolled,
-    /// The server refused for a reason that this version does not know.
-    Refused,
 }
 
 impl fmt::Display for CallError {
@@ -89,7 +87,6 @@ impl fmt::Display for CallError {
             Self::Forgotten => f.write_str("the server cannot tell whether it did this before"),
             Self::Method => write!(f, "a method has 1 to {METHOD_BYTES_MAX} bytes"),
             Self::NotPolled => f.write_str("the answer was lost: the call was not polled"),
-            Self::Refused => f.write_str("the server refused"),
         }
     }
 }
@@ -106,7 +103,8 @@ impl From<edge::CallError> for CallError {
             edge::CallError::Method => Self::Method,
             // Only the task ends a call behind its future's back.
             edge::CallError::Over => Self::NotPolled,
-            _ => Self::Deadline,
+            edge::CallError::Forgotten => Self::Forgotten,
+            edge::CallError::Deadline => Self::Deadline,
         }
     }
 }
@@ -117,13 +115,12 @@ pub(crate) type Outcome = Result<(), CallError>;
 pub(crate) fn outcome<'a>(result: Result<&'a [u8], Refusal<'a>>) -> (Outcome, &'a [u8]) {
     let refusal = match result {
         Ok(bytes) => return (Ok(()), bytes),
-        Err(Refusal::Handler(text)) => return (Err(CallError::Handler { len: 0 }), text.as_bytes()),
+        Err(Refusal::Handler(text)) => return (Err(CallError::Handler { len: 0 }), text),
         Err(Refusal::UnknownMethod) => CallError::UnknownMethod,
         Err(Refusal::Deadline) => CallError::Deadline,
         Err(Refusal::RequestTooLarge { limit }) => CallError::RequestTooLarge { limit },
         Err(Refusal::ResponseTooLarge { size }) => CallError::ResponseTooLarge { size },
         Err(Refusal::Forgotten) => CallError::Forgotten,
-        Err(_) => CallError::Refused,
     };
     (Err(refusal), &[])
 }

@@ -17,11 +17,8 @@ use crate::fmt::debug;
 use crate::handle::EdgeHandle;
 use crate::socket::{Datagrams, Link, Socket, SocketSlices};
 use crate::state::Core;
-use crate::step::Step;
+use crate::step::{STEPS, Step};
 use crate::storage::{EdgeStorage, Storage, with};
-
-/// Datagrams each way before other tasks have a turn.
-const STEPS: u32 = 8;
 
 /// An edge: the one task that has to run, [`Edge::run`], and where handles come from.
 ///

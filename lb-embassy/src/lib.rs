@@ -11,6 +11,8 @@
 //! its call has copied it, and nothing else is received meanwhile; a call that does not within 200 ms loses it. Dropping a
 //! future leaves nothing behind but a datagram.
 //!
+//! A [`Worker`] is the same for [`lb_core::edge::Gate`], without anything shared: its task alone uses it.
+//!
 //! # Versions
 //!
 //! embassy-net 0.9 and embassy-time 0.5, each in one module. The `rust-version` of the manifest is what is built and
@@ -32,6 +34,7 @@ mod state;
 mod step;
 mod storage;
 mod wakers;
+mod worker;
 
 /// The unit tests need a clock, too.
 #[cfg(test)]
@@ -44,3 +47,4 @@ pub use clock::now;
 pub use edge::Edge;
 pub use handle::EdgeHandle;
 pub use storage::{EdgeStorage, Storage};
+pub use worker::{Handler, Refusal, Request, Worker, WorkerConfig, WorkerStorage};

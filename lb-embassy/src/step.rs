@@ -2,7 +2,7 @@
 
 use core::task::{Context, Poll};
 
-use lb_core::edge::{Answer, Received};
+use lb_core::edge::{Answer, Received, Transmit};
 use lb_core::member::Addr;
 use lb_core::wire::seal::{Cipher, RANDOM_BYTES};
 use lb_core::{Duration, Instant};
@@ -21,6 +21,9 @@ const STUCK: Duration = Duration::from_millis(100);
 /// waits for the buffer.
 const HAND_OVER: Duration = Duration::from_millis(100);
 
+/// Datagrams each way before other tasks have a turn.
+pub(crate) const STEPS: u32 = 8;
+
 /// What a step has come to.
 pub(crate) enum Step {
     /// Something was done, there may be more.
@@ -29,6 +32,33 @@ pub(crate) enum Step {
     Done,
     /// The socket does not send.
     Stuck,
+}
+
+/// When to give up on a socket that has been refusing since then.
+pub(crate) fn stuck_at(blocked: Option<Instant>) -> Option<Instant> {
+    blocked.map(|since| since.saturating_add(STUCK))
+}
+
+/// Sends what is in the outbox. Whether it is gone.
+pub(crate) fn send(
+    cx: &mut Context<'_>,
+    now: Instant,
+    network: &impl Network,
+    sealed: &[u8],
+    outbox: &mut Option<Transmit>,
+    blocked: &mut Option<Instant>,
+) -> bool {
+    let Some(transmit) = outbox else {
+        return false;
+    };
+    let datagram = sealed.get(..transmit.len).unwrap_or_default();
+    if network.poll_send(cx, datagram, transmit.addr).is_pending() {
+        blocked.get_or_insert(now);
+        return false;
+    }
+    *blocked = None;
+    *outbox = None;
+    true
 }
 
 fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
@@ -57,19 +87,19 @@ impl<
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        socket: &impl Network,
+        network: &impl Network,
         blocked: &mut Option<Instant>,
         random: &mut impl FnMut() -> [u8; RANDOM_BYTES],
     ) -> Step {
         self.runner.register(cx.waker());
         let mut worked = self.keep_time(now, random);
-        worked |= self.send(cx, now, socket, blocked);
-        worked |= self.receive(cx, now, socket);
+        worked |= self.send(cx, now, network, blocked);
+        worked |= self.receive(cx, now, network);
         while self.core.poll_event().is_some() {}
         if worked {
             return Step::Again;
         }
-        let stuck_at = blocked.map(|since| since.saturating_add(STUCK));
+        let stuck_at = stuck_at(*blocked);
         if stuck_at.is_some_and(|at| at <= now) {
             return Step::Stuck;
         }
@@ -116,31 +146,24 @@ impl<
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        socket: &impl Network,
+        network: &impl Network,
         blocked: &mut Option<Instant>,
     ) -> bool {
         if self.outbox.is_none() {
             self.outbox = self.core.poll_transmit(now, &mut self.sealed);
         }
-        let Some(transmit) = &self.outbox else {
-            return false;
-        };
-        let datagram = self.sealed.get(..transmit.len).unwrap_or_default();
-        if socket.poll_send(cx, datagram, transmit.addr).is_pending() {
-            blocked.get_or_insert(now);
-            return false;
+        let sent = send(cx, now, network, &self.sealed, &mut self.outbox, blocked);
+        if sent {
+            self.callers.wake();
         }
-        *blocked = None;
-        self.outbox = None;
-        self.callers.wake();
-        true
+        sent
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>, now: Instant, socket: &impl Network) -> bool {
+    fn receive(&mut self, cx: &mut Context<'_>, now: Instant, network: &impl Network) -> bool {
         if self.inbox.is_some() {
             return false;
         }
-        let Poll::Ready(received) = socket.poll_receive(cx, &mut self.received) else {
+        let Poll::Ready(received) = network.poll_receive(cx, &mut self.received) else {
             return false;
         };
         if let Some((len, from)) = received {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use edges::driver::{Device, End, Options, random};
 use edges::raw::{Raw, response};
 use edges::{Keys, counters, edge_status, gateway, key};
-use lb_tokio::core::wire::{Frame, Outcome, frame};
+use lb_tokio::core::wire::{Outcome, ToEdge, to_edge};
 use lb_tokio::{ClusterClientConfig, LoadBalancingStrategy, NodeId, Origin, Server};
 use tokio::net::UdpSocket;
 
@@ -155,7 +155,7 @@ async fn a_repeated_request_is_executed_once() {
     raw.send(&request).await;
     raw.send(&request).await;
     let working = raw.payload().await.unwrap();
-    assert_eq!(frame(&working), Ok(Frame::Working { call: 1 }));
+    assert_eq!(to_edge(&working), Ok(ToEdge::Working { call: 1 }));
     go.add_permits(10);
     let first = raw.payload().await.unwrap();
     assert_eq!(

@@ -57,7 +57,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         self.end_attempt();
         self.tend_places(homeless, random);
         if let (Some((_, until)), Some(due)) = (self.attempt, self.initiator.deadline()) {
-            self.urge_at(until.min(due));
+            // A `HELLO` that is due now waits in `poll_transmit`.
+            self.urge_at(if due > self.now { until.min(due) } else { until });
         }
     }
 

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::attach::UNANSWERED_MAX;
 use super::select::{Choice, PickError};
-use super::transmit::Transmit;
+use super::transmit::{Transmit, payload};
 use super::{Edge, place::owed};
 use crate::NodeId;
 use crate::member::Filter;
@@ -71,7 +71,6 @@ pub enum CallPoll {
 /// A call that got no answer. It is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
 pub enum CallError {
     /// The deadline passed. A server may or may not have done the work.
     Deadline,
@@ -84,6 +83,8 @@ pub enum CallError {
     },
     /// A method has 1 to [`METHOD_BYTES_MAX`] bytes; nothing was sent.
     Method,
+    /// A server cannot tell whether it did this before, and there is no other one to ask.
+    Forgotten,
     /// There is no such call, or it was answered.
     Over,
 }
@@ -95,6 +96,9 @@ impl fmt::Display for CallError {
             Self::NoServer(reason) => write!(f, "no server within the deadline: {reason}"),
             Self::TooLong { limit } => write!(f, "the request is longer than {limit} bytes: split it"),
             Self::Method => write!(f, "a method has 1 to {METHOD_BYTES_MAX} bytes"),
+            Self::Forgotten => {
+                f.write_str("a server cannot tell whether it did this before, and there is no other")
+            }
             Self::Over => f.write_str("this call is over"),
         }
     }
@@ -120,6 +124,8 @@ impl core::error::Error for CallsFull {}
 pub(super) struct Call {
     number: u32,
     fail_over: bool,
+    /// A server said that it cannot do it any more.
+    forgotten: bool,
     /// Bit by place: may have heard of it, and may answer.
     asked: u32,
     /// Bit by place: asked in vain.
@@ -160,6 +166,7 @@ impl Call {
     pub(super) const FREE: Self = Self {
         number: 0,
         fail_over: true,
+        forgotten: false,
         asked: 0,
         tried: 0,
         candidates: 0,
@@ -341,6 +348,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 }
                 None
             }
+            Err(PickError::AllTried) if call.forgotten => {
+                self.release(index);
+                Some(CallPoll::Failed(CallError::Forgotten))
+            }
             // The same call to the same server is the same call: it may be asked again.
             Err(PickError::AllTried) => {
                 entry.tried = 0;
@@ -400,7 +411,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             method: outgoing.method,
             body: outgoing.body,
         };
-        let Some(transmit) = self.seal_for(slot, buffer, |payload| request.encode(payload)) else {
+        let written = request.encode(payload(buffer));
+        let Some(transmit) = self.seal(slot, written, buffer) else {
             // The session is used up.
             self.drop_link(slot);
             self.urge();
@@ -467,8 +479,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         Some((index, call.waits_for(from)))
     }
 
-    pub(super) fn fails_over(&self, index: usize) -> bool {
-        self.calls.get(index).is_some_and(|call| call.fail_over)
+    /// The server cannot tell whether it did this before: whether another one may be asked.
+    pub(super) fn note_forgotten(&mut self, index: usize) -> bool {
+        self.calls.get_mut(index).is_some_and(|call| {
+            call.forgotten = true;
+            call.fail_over
+        })
     }
 
     /// An unambiguous round trip.

@@ -3,8 +3,9 @@
 use super::Edge;
 use crate::NodeId;
 use crate::health::Verdict;
-use crate::load::CachedLoad;
+use crate::load::LoadFigures;
 use crate::member::Addr;
+use crate::time::Duration;
 use crate::wire::seal::Cipher;
 
 /// A change worth telling. Derived from state, not queued: what changed twice is told once, as it is now.
@@ -72,7 +73,8 @@ pub struct Status {
 }
 
 /// What an edge knows of one server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ServerView {
     /// Who it is, if that is known.
     pub id: Option<NodeId>,
@@ -82,8 +84,10 @@ pub struct ServerView {
     pub state: ServerState,
     /// Whether there is a session.
     pub session: bool,
-    /// Its last report, whatever its age, without what only the hybrid score needs (`completed`, `rate_milli`).
-    pub load: Option<CachedLoad>,
+    /// What its last report says, whatever its age, but for `rate_milli`.
+    pub load: Option<LoadFigures>,
+    /// How old that is.
+    pub age: Option<Duration>,
     /// Our own calls there now.
     pub own_in_flight: u32,
     /// The smoothed time it takes to answer, in microseconds; 0 when unknown.
@@ -169,7 +173,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             addr: place.addr,
             state: place.state(self.now, &self.timers),
             session: self.link(slot).is_some(),
-            load: place.load.cached(),
+            load: place.load.figures(),
+            age: place.load.age(self.now),
             own_in_flight: place.load.own_in_flight(),
             rtt_us: place.rtt.smoothed_us(),
         })

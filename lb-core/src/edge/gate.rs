@@ -14,7 +14,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::seal::{
     ChaCha20Poly1305, Cipher, HEADER_BYTES, KeyStore, Peek, RANDOM_BYTES, Seat, peek, verify_hello,
 };
-use crate::wire::{self, Body, EncodeError, Flags, Frame, Header, Kind, Message, Outcome, Response};
+use crate::wire::{self, Body, EncodeError, Flags, FromEdge, Header, Kind, Message, Outcome, Response};
 
 /// Fresh bytes of a good source: once for each new handshake.
 pub type Random<'a> = &'a mut dyn FnMut() -> [u8; RANDOM_BYTES];
@@ -217,9 +217,11 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
         let guest = self.guests.iter_mut().find(|guest| guest.key_id == work.key_id)?;
         let payload = out.get_mut(HEADER_BYTES..)?;
         let length = response.encode(payload).ok()?;
-        let wanted = match Vec::from_slice(payload.get(..length)?) {
-            Ok(kept) => guest.served.answer(work.life, work.call, kept),
-            Err(_) => guest.served.abandon(work.life, work.call),
+        let wanted = match (outcome, Vec::from_slice(payload.get(..length)?)) {
+            // It was not executed, so it may come again.
+            (Outcome::Overloaded { .. } | Outcome::Leaving, _) => guest.served.refuse(work.life, work.call),
+            (_, Ok(kept)) => guest.served.answer(work.life, work.call, kept),
+            (_, Err(_)) => guest.served.abandon(work.life, work.call),
         };
         if !wanted {
             return None;
@@ -296,9 +298,9 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
         guest.heard = now;
         guest.addr = from;
         let key_id = guest.key_id;
-        match wire::frame(opened.payload).ok()? {
-            Frame::Message(bytes) => self.message(now, index, bytes, out),
-            Frame::Request(request) => {
+        match wire::from_edge(opened.payload).ok()? {
+            FromEdge::Message(bytes) => self.message(now, index, bytes, out),
+            FromEdge::Request(request) => {
                 let id = WorkId {
                     key_id,
                     life: request.life,
@@ -315,7 +317,7 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
                 };
                 self.request(now, index, work, out)
             }
-            Frame::Cancel { life, call } => {
+            FromEdge::Cancel { life, call } => {
                 let response_max = 0;
                 let id = WorkId {
                     key_id,
@@ -328,7 +330,6 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
                 }
                 Some(Heard::Cancelled(id))
             }
-            Frame::Response(_) | Frame::Working { .. } => None,
         }
     }
 

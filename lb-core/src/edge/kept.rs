@@ -1,11 +1,11 @@
 //! The load of one server, as small as an edge needs it.
 
-use crate::load::{CachedLoad, LoadReport, Recorded, ReportVersion};
+use crate::load::{LoadFigures, LoadReport, ReportVersion};
 use crate::pick::Load;
 use crate::time::{Duration, Instant};
 
 /// The last report of a server and our own calls there: 40 bytes, where a [`crate::load::Endpoint`] takes 88. What only
-/// the hybrid score needs is left out; the order of reports is that of [`CachedLoad::merge`].
+/// the hybrid score needs is left out; the order of reports is that of [`crate::load::CachedLoad::merge`].
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     received: Instant,
@@ -37,59 +37,61 @@ impl Kept {
         own_at_report: 0,
     };
 
-    /// The last report, whatever its age.
-    pub(super) fn cached(&self) -> Option<CachedLoad> {
-        let report = LoadReport {
-            version: ReportVersion {
-                epoch: self.epoch,
-                seq: self.seq,
-            },
-            age_ms: self.age_ms,
+    /// How old the last report is, if there is one.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        let age = now
+            .since(self.received)
+            .saturating_add(Duration::from_millis(self.age_ms.into()));
+        (self.epoch > 0).then_some(age)
+    }
+
+    /// What the last report says, whatever its age.
+    pub(super) fn figures(&self) -> Option<LoadFigures> {
+        let figures = LoadFigures {
             in_flight: self.in_flight,
             queued: self.queued,
             capacity: self.capacity,
             clients: self.clients,
+            rate_milli: 0,
             latency_us: self.latency_us,
-            ..LoadReport::default()
         };
-        (self.epoch > 0).then(|| CachedLoad::new(self.received, report))
+        (self.epoch > 0).then_some(figures)
     }
 
-    /// The last report, if it is within this time to live.
-    pub(super) fn fresh(&self, now: Instant, ttl: Duration) -> Option<CachedLoad> {
-        self.cached().filter(|cached| cached.age(now) <= ttl)
+    fn is_fresh(&self, now: Instant, ttl: Duration) -> bool {
+        self.age(now).is_some_and(|age| age <= ttl)
     }
 
-    /// Keeps a report, unless a newer one is known. One of no life says nothing.
-    pub(super) fn record(&mut self, incoming: CachedLoad) {
-        let report = *incoming.report();
-        if report.version.epoch == 0 {
+    /// Keeps a report that arrived now, unless a newer one is known. One of no life says nothing.
+    pub(super) fn record(&mut self, now: Instant, report: &LoadReport) {
+        let ReportVersion { epoch, seq } = report.version;
+        let known = ReportVersion {
+            epoch: self.epoch,
+            seq: self.seq,
+        };
+        let newer = report.version > known;
+        if report.version == known {
+            // The same one, and younger: taken = received - age, compared without going below the origin.
+            let incoming = now.saturating_add(Duration::from_millis(self.age_ms.into()));
+            if incoming <= self.received.saturating_add(report.age()) {
+                return;
+            }
+        } else if !newer {
             return;
         }
-        let recorded = match self.cached() {
-            Some(mut known) => known.merge(incoming),
-            None => Recorded::Newer,
-        };
-        if recorded == Recorded::Old {
+        self.received = now;
+        self.age_ms = report.age_ms;
+        if !newer {
             return;
         }
-        *self = Self {
-            received: incoming.received(),
-            seq: report.version.seq,
-            epoch: report.version.epoch,
-            age_ms: report.age_ms,
-            latency_us: report.latency_us,
-            in_flight: report.in_flight,
-            queued: report.queued,
-            capacity: report.capacity,
-            clients: report.clients,
-            own_in_flight: self.own_in_flight,
-            own_at_report: if recorded == Recorded::Newer {
-                self.own_in_flight
-            } else {
-                self.own_at_report
-            },
-        };
+        self.seq = seq;
+        self.epoch = epoch;
+        self.latency_us = report.latency_us;
+        self.in_flight = report.in_flight;
+        self.queued = report.queued;
+        self.capacity = report.capacity;
+        self.clients = report.clients;
+        self.own_at_report = self.own_in_flight;
     }
 
     /// The life of the server that reported; 0 when none did.
@@ -119,9 +121,10 @@ impl Kept {
         self.epoch > 0 && self.capacity > 0 && self.own_in_flight >= self.capacity
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn load(&self, now: Instant, ttl: Duration) -> Load {
         Load {
-            report: self.fresh(now, ttl).map(|cached| *cached.report()),
+            report: self.figures().filter(|_| self.is_fresh(now, ttl)),
             own_in_flight: self.own_in_flight.into(),
             own_at_report: self.own_at_report.into(),
         }
@@ -133,31 +136,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::load::Endpoint;
-    use crate::{NodeId, load::LoadCache};
+    use crate::NodeId;
+    use crate::load::{Endpoint, LoadCache};
+    use crate::pick::{CachePool, Pool, SlotSet};
 
     #[test]
     fn it_is_small() {
         assert_eq!(size_of::<Kept>(), 40);
     }
 
-    fn model(cache: &LoadCache<1>) -> Option<(Instant, LoadReport)> {
-        let cached = cache.get(0).and_then(Endpoint::cached)?;
-        Some((cached.received(), *cached.report()))
-    }
-
     proptest! {
-        /// It keeps what the cache of a node keeps.
+        /// It keeps what the cache of a node keeps, and a pick sees the same.
         #[test]
-        fn as_the_load_cache_does(steps in prop::collection::vec((0_u64..50, 1_u32..3, 0_u64..4, 0_u32..40, any::<bool>()), 0..40)) {
+        fn as_the_load_cache_does(
+            steps in prop::collection::vec((0_u64..50, 1_u32..3, 0_u64..4, 0_u32..40, any::<bool>()), 0..40)
+        ) {
+            let (ttl, stale) = (Duration::from_millis(20), Duration::from_millis(40));
             let mut kept = Kept::NOTHING;
-            let mut cache: LoadCache<1> = LoadCache::new(Duration::from_millis(20), Duration::from_millis(40));
+            let mut cache: LoadCache<1> = LoadCache::new(ttl, stale);
             let slot = cache.insert(Instant::ZERO, NodeId::new(1)).unwrap();
+            let mut eligible = SlotSet::new();
+            eligible.insert(slot);
             let mut now = Instant::from_millis(100);
             for (pause, epoch, seq, age_ms, begin) in steps {
                 now = now.saturating_add(Duration::from_millis(pause));
                 let version = ReportVersion { epoch, seq };
-                let in_flight = age_ms as u16;
+                // The same version says the same.
+                let in_flight = (epoch * 10 + seq as u32) as u16;
                 let report = LoadReport { version, age_ms, in_flight, ..LoadReport::default() };
                 if begin {
                     kept.begin();
@@ -166,16 +171,16 @@ mod tests {
                     kept.finish();
                     cache.finish(slot);
                 }
-                kept.record(CachedLoad::new(now, report));
+                kept.record(now, &report);
                 cache.record_at(slot, now, report);
-                let ours = kept.cached().map(|cached| (cached.received(), *cached.report()));
-                prop_assert_eq!(ours, model(&cache));
-                let ttl = Duration::from_millis(20);
-                prop_assert_eq!(kept.fresh(now, ttl), cache.fresh(slot, now).copied());
-                let load = kept.load(now, ttl);
-                let endpoint = cache.get(slot).unwrap();
-                prop_assert_eq!(load.own_in_flight, endpoint.own_in_flight());
-                prop_assert_eq!(load.own_at_report, endpoint.own_at_report());
+                let cached = cache.get(slot).and_then(Endpoint::cached).unwrap();
+                prop_assert_eq!(kept.age(now), Some(cached.age(now)));
+                prop_assert_eq!(kept.figures(), Some(cached.report().figures()));
+                let theirs = CachePool::new(&cache, &eligible, now).load(slot);
+                let ours = kept.load(now, ttl);
+                prop_assert_eq!(ours.report, theirs.report);
+                prop_assert_eq!(ours.own_in_flight, theirs.own_in_flight);
+                prop_assert_eq!(ours.own_at_report, theirs.own_at_report);
             }
         }
     }

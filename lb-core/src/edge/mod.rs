@@ -279,6 +279,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     /// The same, then or earlier.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn urge_at(&mut self, at: Instant) {
         if self.link_up && !self.leaving {
             self.promised = Some(
@@ -289,18 +290,22 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn place(&self, slot: u8) -> Option<&Place<TAGS>> {
         self.places.get(usize::from(slot)).filter(|place| place.used)
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn place_mut(&mut self, slot: u8) -> Option<&mut Place<TAGS>> {
         self.places.get_mut(usize::from(slot)).filter(|place| place.used)
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn link(&self, slot: u8) -> Option<&Link<C>> {
         self.links.iter().flatten().find(|link| link.slot == slot)
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn link_mut(&mut self, slot: u8) -> Option<&mut Link<C>> {
         self.links.iter_mut().flatten().find(|link| link.slot == slot)
     }
@@ -309,11 +314,13 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         (0_u8..).zip(&self.places).filter(|(_, place)| place.used)
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn slot_at(&self, addr: Addr) -> Option<u8> {
         let mut slots = self.slots();
         slots.find(|(_, place)| place.addr == addr).map(|(slot, _)| slot)
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     fn slot_of(&self, id: NodeId) -> Option<u8> {
         let mut slots = self.slots();
         slots.find(|(_, place)| place.is(id)).map(|(slot, _)| slot)
@@ -336,6 +343,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     /// A quarter of a period: ordinary scheduling noise, and the pause between repeated heartbeats.
+    #[cfg_attr(target_os = "none", inline(never))]
     const fn quarter(&self) -> Duration {
         Duration::from_micros(self.timers.heartbeat().as_micros() >> 2)
     }

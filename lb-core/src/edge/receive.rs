@@ -6,10 +6,10 @@ use super::Edge;
 use super::call::{CallId, NOBODY};
 use super::place::owed;
 use crate::NodeId;
-use crate::load::{CachedLoad, LoadReport};
+use crate::load::LoadReport;
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
-use crate::wire::{self, Flags, Frame, Kind, Outcome, Response, ServerEntry};
+use crate::wire::{self, Flags, Kind, Listed, Outcome, Response, ToEdge};
 
 /// How long a server that is full is passed over at most, in milliseconds.
 const FULL_MAX_MS: u32 = 5_000;
@@ -39,10 +39,9 @@ pub struct Answer<'a> {
 /// A call was answered, but not with what was hoped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
 pub enum Refusal<'a> {
-    /// The handler refused, with this text.
-    Handler(&'a str),
+    /// The handler refused, with this text, which should be UTF-8.
+    Handler(&'a [u8]),
     /// The server has no such method.
     UnknownMethod,
     /// The deadline passed on the server. It may have done the work.
@@ -64,7 +63,7 @@ pub enum Refusal<'a> {
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handler(text) => f.write_str(text),
+            Self::Handler(text) => f.write_str(core::str::from_utf8(text).unwrap_or("the handler refused")),
             Self::UnknownMethod => f.write_str("the server has no such method"),
             Self::Deadline => f.write_str("the deadline passed on the server"),
             Self::RequestTooLarge { limit } => {
@@ -167,22 +166,21 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     fn receive_payload<'a>(&mut self, slot: u8, payload: &'a [u8]) -> Result<Received<'a>, Dropped> {
-        match wire::frame(payload).map_err(|_| Dropped::Frame)? {
-            Frame::Message(bytes) => {
+        match wire::to_edge(payload).map_err(|_| Dropped::Frame)? {
+            ToEdge::Message(bytes) => {
                 self.receive_message(slot, bytes)?;
                 Ok(Received::Control)
             }
-            Frame::Response(response) => {
+            ToEdge::Response(response) => {
                 self.heard(slot);
-                self.note_load(slot, response.load);
+                self.note_load(slot, &response.load);
                 Ok(self.receive_response(slot, &response))
             }
-            Frame::Working { call } => {
+            ToEdge::Working { call } => {
                 self.heard(slot);
                 self.note_working(slot, call);
                 Ok(Received::Control)
             }
-            Frame::Request(_) | Frame::Cancel { .. } => Err(Dropped::Frame),
         }
     }
 
@@ -214,7 +212,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.not_before = now.saturating_add(heartbeat);
             }
         }
-        self.note_load(slot, head.load);
+        self.note_load(slot, &head.load);
         if leaves {
             self.drop_link(slot);
             self.urge();
@@ -245,10 +243,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         }
     }
 
-    fn note_load(&mut self, slot: u8, load: LoadReport) {
+    fn note_load(&mut self, slot: u8, load: &LoadReport) {
         let now = self.now;
         if let Some(place) = self.place_mut(slot) {
-            place.load.record(CachedLoad::new(now, load));
+            place.load.record(now, load);
         }
     }
 
@@ -278,7 +276,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     /// A server that another one recommends.
-    fn hear_of(&mut self, entry: &ServerEntry<'_>) {
+    fn hear_of(&mut self, entry: &Listed<'_>) {
         if entry.addr == Addr::NONE {
             return;
         }
@@ -299,7 +297,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.addr = entry.addr;
             }
         }
-        place.load.record(CachedLoad::new(now, entry.load));
+        place.load.record(now, &entry.load);
     }
 
     fn receive_response<'a>(&mut self, slot: u8, response: &Response<'a>) -> Received<'a> {
@@ -310,7 +308,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if asked_now {
             self.sample_call(call);
         }
-        let (now, fails_over) = (self.now, self.fails_over(call));
+        let now = self.now;
         let refusal = match response.outcome {
             Outcome::Overloaded { retry_after_ms } => {
                 let pause = crate::Duration::from_millis(u64::from(retry_after_ms.min(FULL_MAX_MS)));
@@ -327,14 +325,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 self.elsewhere(call, slot);
                 return Received::Control;
             }
-            Outcome::Forgotten if fails_over => {
+            Outcome::Forgotten if self.note_forgotten(call) => {
                 self.elsewhere(call, slot);
                 return Received::Control;
             }
             Outcome::Ok => None,
-            Outcome::Handler => Some(Refusal::Handler(
-                core::str::from_utf8(response.body).unwrap_or_default(),
-            )),
+            Outcome::Handler => Some(Refusal::Handler(response.body)),
             Outcome::UnknownMethod => Some(Refusal::UnknownMethod),
             Outcome::Deadline => Some(Refusal::Deadline),
             Outcome::RequestTooLarge { limit } => Some(Refusal::RequestTooLarge { limit }),

@@ -4,7 +4,7 @@ use super::Edge;
 use super::place::Place;
 use crate::NodeId;
 use crate::health::Verdict;
-use crate::load::LoadReport;
+use crate::load::LoadFigures;
 use crate::member::{Addr, Filter};
 use crate::pick::{Load, Pool, Strategy};
 use crate::time::{Duration, Instant};
@@ -22,8 +22,8 @@ pub struct Choice {
     pub addr: Addr,
     /// Among how many.
     pub candidates: u8,
-    /// Its last report, if it may still be used.
-    pub load: Option<LoadReport>,
+    /// What its last report says; used for picking only within the time to live.
+    pub load: Option<LoadFigures>,
     /// How old that is.
     pub age: Option<Duration>,
     /// Our own calls there now.
@@ -104,13 +104,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
 
     pub(super) fn explain(&self, slot: u8, candidates: u8) -> Option<Choice> {
         let place = self.place(slot)?;
-        let cached = place.load.fresh(self.now, self.timers.ttl());
         Some(Choice {
             server: place.id(),
             addr: place.addr,
             candidates,
-            load: cached.as_ref().map(|cached| *cached.report()),
-            age: cached.map(|cached| cached.age(self.now)),
+            load: place.load.figures(),
+            age: place.load.age(self.now),
             own_in_flight: place.load.own_in_flight(),
         })
     }

@@ -53,8 +53,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
 
     fn send_cancel(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         while let Some((slot, number)) = self.take_cancelled() {
-            let life = self.life;
-            let sent = self.seal_for(slot, buffer, |payload| wire::encode_cancel(life, number, payload));
+            let written = wire::encode_cancel(self.life, number, payload(buffer));
+            let sent = self.seal(slot, written, buffer);
             if sent.is_some() {
                 return sent;
             }
@@ -103,50 +103,49 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             epoch: self.epoch,
             seq: seq.saturating_add(1),
         };
-        let (load, tags) = (self.load, self.tags.clone());
-        let interest = Interest {
-            places: u8::try_from(SERVERS).unwrap_or(u8::MAX),
-            tag_bytes: u8::try_from(TAGS).unwrap_or(u8::MAX),
-            datagram: self.datagram,
-        };
-        self.seal_for(slot, buffer, |payload| {
-            let joins = owes & owed::JOIN != 0;
-            let body = if owes & owed::LEAVE != 0 {
-                Body::Leave
-            } else if joins {
-                Body::Join {
-                    addr: Addr::NONE,
-                    tags: tags.as_str(),
-                }
-            } else {
-                Body::Heartbeat
-            };
-            let message = Message { header, load, body };
-            let used = wire::encode(&message, payload)?;
-            if joins {
-                wire::append_interest(&interest, payload, used)
-            } else {
-                Ok(used)
+        let joins = owes & owed::JOIN != 0;
+        let body = if owes & owed::LEAVE != 0 {
+            Body::Leave
+        } else if joins {
+            Body::Join {
+                addr: Addr::NONE,
+                tags: self.tags.as_str(),
             }
-        })
+        } else {
+            Body::Heartbeat
+        };
+        let load = self.load;
+        let mut written = wire::encode(&Message { header, load, body }, payload(buffer));
+        if joins {
+            let interest = Interest {
+                places: u8::try_from(SERVERS).unwrap_or(u8::MAX),
+                tag_bytes: u8::try_from(TAGS).unwrap_or(u8::MAX),
+                datagram: self.datagram,
+            };
+            written = written.and_then(|used| wire::append_interest(&interest, payload(buffer), used));
+        }
+        self.seal(slot, written, buffer)
     }
 
-    /// Seals what `write` writes, for the server in this place.
-    pub(super) fn seal_for(
+    /// Seals what was written behind [`HEADER_BYTES`] free bytes, for the server in this place.
+    pub(super) fn seal(
         &mut self,
         slot: u8,
+        written: Result<usize, EncodeError>,
         buffer: &mut [u8],
-        write: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Option<Transmit> {
         let addr = self.place(slot)?.addr;
-        let payload = buffer.get_mut(HEADER_BYTES..)?;
-        let length = write(payload).ok()?;
         let link = self.link_mut(slot)?;
-        let len = link.session.seal_in_place(length, buffer).ok()?;
+        let len = link.session.seal_in_place(written.ok()?, buffer).ok()?;
         Some(Transmit { addr, len })
     }
 
     fn take_cancelled(&mut self) -> Option<(u8, u32)> {
         self.calls.iter_mut().find_map(call::Call::take_cancelled)
     }
+}
+
+/// Where the payload of a sealed datagram goes.
+pub(super) fn payload(buffer: &mut [u8]) -> &mut [u8] {
+    buffer.get_mut(HEADER_BYTES..).unwrap_or_default()
 }

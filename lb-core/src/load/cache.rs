@@ -56,12 +56,6 @@ impl CachedLoad {
         &self.report
     }
 
-    /// When it arrived.
-    #[must_use]
-    pub const fn received(&self) -> Instant {
-        self.received
-    }
-
     /// How old the sample is: its age on arrival and the time since, both free of the sender's clock.
     #[must_use]
     pub const fn age(&self, now: Instant) -> Duration {

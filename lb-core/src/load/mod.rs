@@ -12,5 +12,5 @@ mod score;
 
 pub use cache::{CacheFull, CachedLoad, Endpoint, Freshness, LoadCache, Recorded};
 pub use meter::{LoadMeter, RATE_WINDOW};
-pub use report::{LoadReport, ReportVersion};
+pub use report::{LoadFigures, LoadReport, ReportVersion};
 pub use score::{HybridWeights, SCORE_MAX, WeightsError};

@@ -44,7 +44,38 @@ pub struct LoadReport {
     pub latency_us: u32,
 }
 
+/// What a report says that a pick depends on: 16 bytes of the 48.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct LoadFigures {
+    /// [`LoadReport::in_flight`].
+    pub in_flight: u16,
+    /// [`LoadReport::queued`].
+    pub queued: u16,
+    /// [`LoadReport::capacity`].
+    pub capacity: u16,
+    /// [`LoadReport::clients`].
+    pub clients: u16,
+    /// [`LoadReport::rate_milli`].
+    pub rate_milli: u32,
+    /// [`LoadReport::latency_us`].
+    pub latency_us: u32,
+}
+
 impl LoadReport {
+    /// What a pick depends on.
+    #[must_use]
+    pub const fn figures(&self) -> LoadFigures {
+        LoadFigures {
+            in_flight: self.in_flight,
+            queued: self.queued,
+            capacity: self.capacity,
+            clients: self.clients,
+            rate_milli: self.rate_milli,
+            latency_us: self.latency_us,
+        }
+    }
+
     /// The sample's age when it was sent.
     #[must_use]
     pub const fn age(&self) -> Duration {

@@ -12,7 +12,7 @@
 
 use core::fmt;
 
-use super::report::LoadReport;
+use super::report::LoadFigures;
 
 /// The highest (worst) score.
 pub const SCORE_MAX: u32 = 1_000;
@@ -20,9 +20,9 @@ pub const SCORE_MAX: u32 = 1_000;
 /// Weights of the hybrid score, in percent.
 ///
 /// ```
-/// use lb_core::load::{HybridWeights, LoadReport};
+/// use lb_core::load::{HybridWeights, LoadFigures};
 /// let weights = HybridWeights::default();
-/// let busy = LoadReport { in_flight: 5, capacity: 10, rate_milli: 2_000, ..LoadReport::default() };
+/// let busy = LoadFigures { in_flight: 5, capacity: 10, rate_milli: 2_000, ..LoadFigures::default() };
 /// // 70 % of 500 and 30 % of 1000
 /// assert_eq!(weights.score(&busy, 2_000), 650);
 /// assert!(HybridWeights::new(70, 40).is_err());
@@ -64,7 +64,7 @@ impl HybridWeights {
 
     /// The score of a report among nodes of which the busiest answers `max_rate_milli`; 0..=[`SCORE_MAX`].
     #[must_use]
-    pub fn score(&self, report: &LoadReport, max_rate_milli: u32) -> u32 {
+    pub fn score(&self, report: &LoadFigures, max_rate_milli: u32) -> u32 {
         let load = per_mille(u32::from(report.in_flight), u32::from(report.capacity));
         let work = if max_rate_milli == 0 {
             0
@@ -116,12 +116,12 @@ impl core::error::Error for WeightsError {}
 mod tests {
     use super::*;
 
-    fn report(in_flight: u16, capacity: u16, rate_milli: u32) -> LoadReport {
-        LoadReport {
+    fn report(in_flight: u16, capacity: u16, rate_milli: u32) -> LoadFigures {
+        LoadFigures {
             in_flight,
             capacity,
             rate_milli,
-            ..LoadReport::default()
+            ..LoadFigures::default()
         }
     }
 

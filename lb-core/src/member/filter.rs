@@ -4,7 +4,7 @@ use core::fmt;
 
 use heapless::{String, Vec};
 
-use super::tags::{Tags, check_key, check_value, parts};
+use super::tags::{Tags, check_key, check_value, parts, split_once};
 
 /// Longest text of a filter in bytes.
 pub const FILTER_BYTES_MAX: usize = 128;
@@ -104,7 +104,7 @@ impl Filter {
     }
 
     fn push(&mut self, term: &str, number: usize) -> Result<(), FilterError> {
-        let (test, key, value) = if let Some((key, value)) = term.split_once('=') {
+        let (test, key, value) = if let Some((key, value)) = split_once(term, b'=') {
             match key.strip_suffix('!') {
                 Some(key) => (Test::NotEqual, key, value),
                 None => (Test::Equal, key, value),

@@ -51,7 +51,7 @@ impl<const B: usize> Tags<B> {
             return Ok(tags);
         }
         for pair in parts(text) {
-            let (key, value) = pair.split_once('=').ok_or(TagsError::NoEquals)?;
+            let (key, value) = split_once(pair, b'=').ok_or(TagsError::NoEquals)?;
             if tags.get(key).is_some() {
                 return Err(TagsError::DuplicateKey);
             }
@@ -63,9 +63,15 @@ impl<const B: usize> Tags<B> {
     /// Tags whose text was checked by whoever sent it, who is trusted; none when there is no room. A text that is wrong
     /// after all matches what it looks like.
     #[cfg(feature = "edge")]
-    pub(crate) fn received(text: &str) -> Self {
-        let text = String::try_from(text).unwrap_or_default();
-        Self { text }
+    pub(crate) fn received(text: &[u8]) -> Self {
+        let mut tags = Self::new();
+        // Without the cost of checking UTF-8: tags are ASCII.
+        for byte in text {
+            if !byte.is_ascii() || tags.text.push(char::from(*byte)).is_err() {
+                return Self::new();
+            }
+        }
+        tags
     }
 
     /// Sets a tag, replacing its former value.
@@ -114,7 +120,7 @@ impl<const B: usize> Tags<B> {
     fn without(&self, key: &str) -> String<B, u8> {
         let mut rest = String::new();
         for pair in parts(&self.text).filter(|pair| !pair.is_empty()) {
-            if pair.split_once('=').is_some_and(|(found, _)| found == key) {
+            if split_once(pair, b'=').is_some_and(|(found, _)| found == key) {
                 continue;
             }
             // A subset of what fits, fits.
@@ -125,15 +131,21 @@ impl<const B: usize> Tags<B> {
     }
 }
 
+/// As [`str::split_once`] for an ASCII character, without the search for words of memory that brings along.
+pub(super) fn split_once(text: &str, at: u8) -> Option<(&str, &str)> {
+    let (before, after) = text.split_at_checked(text.bytes().position(|byte| byte == at)?)?;
+    Some((before, after.get(1..)?))
+}
+
 fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    parts(text).filter_map(|pair| pair.split_once('='))
+    parts(text).filter_map(|pair| split_once(pair, b'='))
 }
 
 /// What is between the commas; `str::split` by a means the compiler can see no panic in.
 pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     core::iter::from_fn(move || {
-        let (part, after) = match rest?.split_once(',') {
+        let (part, after) = match split_once(rest?, b',') {
             Some((part, after)) => (part, Some(after)),
             None => (rest?, None),
         };

@@ -159,7 +159,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             &classes.alive
         };
         let own = self.self_is_candidate(request).then_some(Load {
-            report: Some(self.load),
+            report: Some(self.load.figures()),
             own_in_flight: self.own_in_flight,
             own_at_report: self.own_in_flight,
         });

@@ -121,11 +121,11 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         let weights = HybridWeights::default();
         let others = slots().map(|(slot, member)| Candidate {
             id: member.id,
-            score: reports(slot).map_or(SCORE_MAX / 2, |report| weights.score(report, max_rate)),
+            score: reports(slot).map_or(SCORE_MAX / 2, |report| weights.score(&report.figures(), max_rate)),
         });
         let own = me.map(|id| Candidate {
             id,
-            score: weights.score(&self.load, max_rate),
+            score: weights.score(&self.load.figures(), max_rate),
         });
         // The claim rides on the next messages; `poll_event` tells of it.
         self.election.evaluate(me, others.chain(own));

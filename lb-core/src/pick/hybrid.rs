@@ -2,7 +2,7 @@
 
 use super::least_connections::least;
 use super::{Pool, RoundRobin, Strategy, eligible};
-use crate::load::{HybridWeights, LoadReport, SCORE_MAX};
+use crate::load::{HybridWeights, LoadFigures, SCORE_MAX};
 use crate::rng::Rng;
 
 /// The eligible slot with the lowest hybrid score (70 % load, 30 % work done; formula in
@@ -35,7 +35,7 @@ impl Strategy for Hybrid {
         let rate = |slot| {
             pool.load(slot)
                 .report
-                .map_or(0, |report: LoadReport| report.rate_milli)
+                .map_or(0, |report: LoadFigures| report.rate_milli)
         };
         let max_rate = eligible(pool).map(rate).max()?;
         let weights = self.weights;

@@ -1,6 +1,6 @@
 //! What a strategy may look at: eligible slots as bits, and their load.
 
-use crate::load::{LoadCache, LoadReport};
+use crate::load::{LoadCache, LoadFigures};
 use crate::time::Instant;
 
 /// Most slots a [`SlotSet`] can name.
@@ -12,8 +12,8 @@ const WORD: usize = u32::BITS as usize;
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Load {
-    /// Its last report, if it may still be used.
-    pub report: Option<LoadReport>,
+    /// What its last report says, if that may still be used.
+    pub report: Option<LoadFigures>,
     /// Our own requests there now.
     pub own_in_flight: u32,
     /// Our own requests there when the report was made.
@@ -211,7 +211,10 @@ impl<const N: usize> Pool for CachePool<'_, N> {
 
     fn load(&self, slot: usize) -> Load {
         self.cache.get(slot).map_or_else(Load::default, |endpoint| Load {
-            report: self.cache.fresh(slot, self.now).map(|cached| *cached.report()),
+            report: self
+                .cache
+                .fresh(slot, self.now)
+                .map(|cached| cached.report().figures()),
             own_in_flight: endpoint.own_in_flight(),
             own_at_report: endpoint.own_at_report(),
         })
@@ -241,11 +244,11 @@ pub(super) mod tests {
         }
 
         pub(crate) fn report(&mut self, slot: usize, in_flight: u16, capacity: u16, clients: u16) {
-            self.loads[slot].report = Some(LoadReport {
+            self.loads[slot].report = Some(LoadFigures {
                 in_flight,
                 capacity,
                 clients,
-                ..LoadReport::default()
+                ..LoadFigures::default()
             });
         }
     }

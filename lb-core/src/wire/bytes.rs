@@ -70,11 +70,15 @@ impl<'a> Reader<'a> {
         self.varint(u64::MAX)
     }
 
-    /// A varint length and so many bytes of UTF-8.
-    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+    /// A varint length and so many bytes.
+    pub(super) fn counted(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.u32()?;
-        let bytes = self.bytes(length as usize)?;
-        core::str::from_utf8(bytes).map_err(|_| DecodeError::Malformed)
+        self.bytes(length as usize)
+    }
+
+    /// The same, which must be UTF-8.
+    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+        core::str::from_utf8(self.counted()?).map_err(|_| DecodeError::Malformed)
     }
 }
 

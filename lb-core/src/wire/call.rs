@@ -21,25 +21,33 @@ const RESPONSE: u8 = 7;
 const WORKING: u8 = 8;
 const CANCEL: u8 = 9;
 
-/// What a sealed payload is.
+/// What an edge sends in a sealed payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Frame<'a> {
+pub enum FromEdge<'a> {
     /// A message: for [`super::decode`].
     Message(&'a [u8]),
     /// A call.
     Request(Request<'a>),
-    /// Its answer.
-    Response(Response<'a>),
-    /// The request came again while it is worked on: keep waiting.
-    Working {
-        /// Which call.
-        call: u32,
-    },
     /// The caller gave up.
     Cancel {
         /// The caller's life.
         life: u32,
+        /// Which call.
+        call: u32,
+    },
+}
+
+/// What a server sends in a sealed payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ToEdge<'a> {
+    /// A message: for [`super::decode`].
+    Message(&'a [u8]),
+    /// The answer to a call.
+    Response(Response<'a>),
+    /// The request came again while it is worked on: keep waiting.
+    Working {
         /// Which call.
         call: u32,
     },
@@ -187,41 +195,34 @@ impl Outcome {
     }
 }
 
-/// Reads what a sealed payload is. A message is not looked into any further.
+/// Reads what an edge sent. A message is not looked into any further.
 ///
 /// # Errors
-/// [`DecodeError`]; never panics, whatever the bytes.
+/// [`DecodeError`]; never panics, whatever the bytes. What only a server sends is of an unknown kind here.
 ///
 /// ```
-/// use lb_core::wire::{Frame, Request, frame};
+/// use lb_core::wire::{FromEdge, Request, from_edge};
 /// let request =
 ///     Request { life: 7, call: 1, budget_ms: 500, response_max: 64, method: "echo", body: b"21.5 C" };
 /// let mut bytes = [0; 64];
 /// let length = request.encode(&mut bytes)?;
-/// assert_eq!(frame(&bytes[..length])?, Frame::Request(request));
+/// assert_eq!(from_edge(&bytes[..length])?, FromEdge::Request(request));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
-    let (&[version, kind], _) = bytes.split_first_chunk().ok_or(DecodeError::Malformed)?;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
-    }
-    if Kind::from_byte(kind).is_some() {
-        return Ok(Frame::Message(bytes));
-    }
+pub fn from_edge(bytes: &[u8]) -> Result<FromEdge<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let [_, _, length, second] = reader.array()?;
-    let first = reader.be_u32()?;
+    let kind = frame_kind(&mut reader)?;
     match kind {
         REQUEST => {
-            let (call, budget_ms) = (reader.be_u32()?, reader.be_u32()?);
+            let [length, _] = reader.array()?;
+            let (life, call, budget_ms) = (reader.be_u32()?, reader.be_u32()?, reader.be_u32()?);
             let response_max = u16::from_be_bytes(reader.array()?);
             let method = reader.bytes(length.into())?;
             if method.is_empty() || method.len() > METHOD_BYTES_MAX {
                 return Err(DecodeError::Malformed);
             }
-            Ok(Frame::Request(Request {
-                life: first,
+            Ok(FromEdge::Request(Request {
+                life,
                 call,
                 budget_ms,
                 response_max,
@@ -229,25 +230,57 @@ pub fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
                 body: reader.rest,
             }))
         }
-        RESPONSE => {
-            let detail = reader.be_u32()?;
-            Ok(Frame::Response(Response {
-                call: first,
-                outcome: Outcome::from_wire(length, detail).ok_or(DecodeError::Malformed)?,
-                load: decode_report(reader.bytes(second.into())?)?,
-                body: reader.rest,
-            }))
+        CANCEL => {
+            let [_, _] = reader.array()?;
+            Ok(FromEdge::Cancel {
+                life: reader.be_u32()?,
+                call: reader.be_u32()?,
+            })
         }
-        WORKING => Ok(Frame::Working { call: first }),
-        CANCEL => Ok(Frame::Cancel {
-            life: first,
-            call: reader.be_u32()?,
-        }),
+        _ if Kind::from_byte(kind).is_some() => Ok(FromEdge::Message(bytes)),
         _ => Err(DecodeError::UnknownKind(kind)),
     }
 }
 
-/// Writes a [`Frame::Working`]; returns its length.
+/// Reads what a server sent to an edge. A message is not looked into any further.
+///
+/// # Errors
+/// [`DecodeError`]; never panics, whatever the bytes. What only an edge sends is of an unknown kind here.
+pub fn to_edge(bytes: &[u8]) -> Result<ToEdge<'_>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let kind = frame_kind(&mut reader)?;
+    match kind {
+        RESPONSE => {
+            let [outcome, length] = reader.array()?;
+            let (call, detail) = (reader.be_u32()?, reader.be_u32()?);
+            Ok(ToEdge::Response(Response {
+                call,
+                outcome: Outcome::from_wire(outcome, detail).ok_or(DecodeError::Malformed)?,
+                load: decode_report(reader.bytes(length.into())?)?,
+                body: reader.rest,
+            }))
+        }
+        WORKING => {
+            let [_, _] = reader.array()?;
+            Ok(ToEdge::Working {
+                call: reader.be_u32()?,
+            })
+        }
+        _ if Kind::from_byte(kind).is_some() => Ok(ToEdge::Message(bytes)),
+        _ => Err(DecodeError::UnknownKind(kind)),
+    }
+}
+
+fn frame_kind(reader: &mut Reader<'_>) -> Result<u8, DecodeError> {
+    let [version, kind] = reader.array()?;
+    if version == VERSION {
+        Ok(kind)
+    } else {
+        Err(DecodeError::Version(version))
+    }
+}
+
+/// Writes a [`ToEdge::Working`]; returns its length.
 ///
 /// # Errors
 /// [`EncodeError::BufferTooSmall`].
@@ -258,7 +291,7 @@ pub fn encode_working(call: u32, out: &mut [u8]) -> Result<usize, EncodeError> {
     Ok(writer.used())
 }
 
-/// Writes a [`Frame::Cancel`]; returns its length.
+/// Writes a [`FromEdge::Cancel`]; returns its length.
 ///
 /// # Errors
 /// [`EncodeError::BufferTooSmall`].
@@ -303,24 +336,33 @@ mod tests {
     #[test]
     fn golden_vectors_of_the_specification() {
         let mut buffer = [0; 256];
-        let check = |name: &str, written: Result<usize, EncodeError>, buffer: &[u8], is: Frame<'_>| {
-            let bytes = &buffer[..written.unwrap()];
-            assert_eq!(hex(bytes), golden_line(name), "{name}");
-            assert_eq!(frame(bytes), Ok(is), "{name}");
+        let mut written = |name: &str, encode: &dyn Fn(&mut [u8]) -> Result<usize, EncodeError>| {
+            let length = encode(&mut buffer).unwrap();
+            assert_eq!(hex(&buffer[..length]), golden_line(name), "{name}");
+            buffer[..length].to_vec()
         };
-        let written = REQUEST.encode(&mut buffer);
-        check("request", written, &buffer, Frame::Request(REQUEST));
+        let bytes = written("request", &|out| REQUEST.encode(out));
+        assert_eq!(from_edge(&bytes), Ok(FromEdge::Request(REQUEST)));
+        assert_eq!(
+            to_edge(&bytes),
+            Err(DecodeError::UnknownKind(6)),
+            "the wrong direction"
+        );
+
         let answer = response(Outcome::Ok);
-        let written = answer.encode(&mut buffer);
-        check("response", written, &buffer, Frame::Response(answer));
-        let written = encode_working(5, &mut buffer);
-        check("working", written, &buffer, Frame::Working { call: 5 });
-        let written = encode_cancel(0x0102_0304, 5, &mut buffer);
-        let cancel = Frame::Cancel {
-            life: 0x0102_0304,
-            call: 5,
-        };
-        check("cancel", written, &buffer, cancel);
+        let bytes = written("response", &|out| answer.encode(out));
+        assert_eq!(to_edge(&bytes), Ok(ToEdge::Response(answer)));
+        assert_eq!(
+            from_edge(&bytes),
+            Err(DecodeError::UnknownKind(7)),
+            "the wrong direction"
+        );
+
+        let bytes = written("working", &|out| encode_working(5, out));
+        assert_eq!(to_edge(&bytes), Ok(ToEdge::Working { call: 5 }));
+        let (life, call) = (0x0102_0304, 5);
+        let bytes = written("cancel", &|out| encode_cancel(life, call, out));
+        assert_eq!(from_edge(&bytes), Ok(FromEdge::Cancel { life, call }));
     }
 
     #[test]
@@ -338,10 +380,13 @@ mod tests {
             Outcome::Forgotten,
         ] {
             let length = response(outcome).encode(&mut buffer).unwrap();
-            assert_eq!(frame(&buffer[..length]), Ok(Frame::Response(response(outcome))));
+            assert_eq!(
+                to_edge(&buffer[..length]),
+                Ok(ToEdge::Response(response(outcome)))
+            );
         }
         buffer[2] = 9;
-        assert_eq!(frame(&buffer), Err(DecodeError::Malformed));
+        assert_eq!(to_edge(&buffer), Err(DecodeError::Malformed));
     }
 
     #[test]
@@ -350,7 +395,7 @@ mod tests {
         let length = REQUEST.encode(&mut buffer).unwrap();
         assert_eq!(length, REQUEST_OVERHEAD + 4 + 6);
         for cut in 0..REQUEST_OVERHEAD + 4 {
-            assert_eq!(frame(&buffer[..cut]), Err(DecodeError::Malformed), "{cut}");
+            assert_eq!(from_edge(&buffer[..cut]), Err(DecodeError::Malformed), "{cut}");
         }
         for short in 0..length {
             assert_eq!(
@@ -373,19 +418,20 @@ mod tests {
             ..REQUEST
         };
         let length = request.encode(&mut buffer).unwrap();
-        assert_eq!(frame(&buffer[..length]), Ok(Frame::Request(request)));
+        assert_eq!(from_edge(&buffer[..length]), Ok(FromEdge::Request(request)));
         buffer[2] = 65;
-        assert_eq!(frame(&buffer), Err(DecodeError::Malformed));
+        assert_eq!(from_edge(&buffer), Err(DecodeError::Malformed));
     }
 
     #[test]
     fn foreign_bytes_are_named() {
-        assert_eq!(frame(&[2, 6, 0, 0]), Err(DecodeError::Version(2)));
+        assert_eq!(from_edge(&[2, 6, 0, 0]), Err(DecodeError::Version(2)));
         assert_eq!(
-            frame(&[1, 99, 0, 0, 0, 0, 0, 0]),
+            from_edge(&[1, 99, 0, 0, 0, 0, 0, 0]),
             Err(DecodeError::UnknownKind(99))
         );
-        assert_eq!(frame(&[1, 1, 0]), Ok(Frame::Message(&[1, 1, 0])));
-        assert_eq!(frame(&[1]), Err(DecodeError::Malformed));
+        assert_eq!(from_edge(&[1, 1, 0]), Ok(FromEdge::Message(&[1, 1, 0])));
+        assert_eq!(to_edge(&[1, 2, 0]), Ok(ToEdge::Message(&[1, 2, 0])));
+        assert_eq!(from_edge(&[1]), Err(DecodeError::Malformed));
     }
 }

@@ -4,7 +4,7 @@
 //! [`encode`] and [`decode`] check. A message is self-contained, at most [`MESSAGE_BYTES_MAX`] bytes, and
 //! carries the sender's state and load whatever else it says.
 //!
-//! Over sealed datagrams there is more: small calls ([`frame`] tells what a payload is) and sections that tell a
+//! Over sealed datagrams there is more: small calls ([`from_edge`] and [`to_edge`] tell what a payload is) and sections that tell a
 //! server what an edge can keep ([`Interest`]) and an edge whom to use ([`ServerEntry`]).
 
 mod bytes;
@@ -16,8 +16,8 @@ pub mod seal;
 mod section;
 
 pub use call::{
-    Frame, METHOD_BYTES_MAX, Outcome, REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX, Request, Response,
-    encode_cancel, encode_working, frame,
+    FromEdge, METHOD_BYTES_MAX, Outcome, REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX, Request, Response, ToEdge,
+    encode_cancel, encode_working, from_edge, to_edge,
 };
 #[cfg(feature = "edge")]
 pub(crate) use codec::head;
@@ -26,6 +26,6 @@ pub use message::{
     Body, CONTACTS_MAX, Contact, Flags, Header, Kind, MESSAGE_BYTES_MAX, Message, REPORT_BYTES_MAX, VERSION,
     view_digest,
 };
-#[cfg(feature = "edge")]
-pub(crate) use section::servers_in;
 pub use section::{Interest, ServerEntry, append_interest, append_servers, interest, servers};
+#[cfg(feature = "edge")]
+pub(crate) use section::{Listed, servers_in};

@@ -109,22 +109,38 @@ fn put(entry: &ServerEntry<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeErr
 /// an empty list. Ends at the first entry that is malformed.
 #[must_use]
 pub fn servers(message: &[u8]) -> Option<impl Iterator<Item = ServerEntry<'_>>> {
-    servers_in(body_end(message).ok()?)
+    let listed = servers_in(body_end(message).ok()?)?;
+    Some(listed.map_while(|entry| {
+        Some(ServerEntry {
+            id: entry.id,
+            addr: entry.addr,
+            load: entry.load,
+            tags: core::str::from_utf8(entry.tags).ok()?,
+        })
+    }))
+}
+
+/// A [`ServerEntry`] whose tags are not known to be text.
+pub(crate) struct Listed<'a> {
+    pub(crate) id: NodeId,
+    pub(crate) addr: Addr,
+    pub(crate) load: LoadReport,
+    pub(crate) tags: &'a [u8],
 }
 
 /// The same, where the body is known to have ended.
-pub(crate) fn servers_in(rest: &[u8]) -> Option<impl Iterator<Item = ServerEntry<'_>>> {
+pub(crate) fn servers_in(rest: &[u8]) -> Option<impl Iterator<Item = Listed<'_>>> {
     let mut reader = Reader::new(section(rest, SERVERS)?);
     let count = reader.u8().ok()?;
     Some((0..count).map_while(move |_| get(&mut reader).ok()))
 }
 
-fn get<'a>(reader: &mut Reader<'a>) -> Result<ServerEntry<'a>, DecodeError> {
-    Ok(ServerEntry {
+fn get<'a>(reader: &mut Reader<'a>) -> Result<Listed<'a>, DecodeError> {
+    Ok(Listed {
         id: NodeId::new(reader.u32()?),
         addr: take_addr(reader)?,
         load: take_report(reader)?,
-        tags: reader.text()?,
+        tags: reader.counted()?,
     })
 }
 

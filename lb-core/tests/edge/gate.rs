@@ -140,7 +140,7 @@ fn a_cluster_of_microcontrollers_answers_calls() {
     assert_eq!(pair.answers, [b"ABC".to_vec()]);
     let server = pair.edge.servers().next().unwrap();
     assert_eq!(server.id, Some(NodeId::new(1)));
-    assert_eq!(server.load.unwrap().report().capacity, 1);
+    assert_eq!(server.load.unwrap().capacity, 1);
 }
 
 #[test]

@@ -337,3 +337,23 @@ fn lost_datagrams_cost_no_call() {
         .count();
     assert!(answered >= 297, "{answered} of 300 at 20 % loss each way");
 }
+
+#[test]
+fn a_server_that_forgot_is_not_asked_for_ever() {
+    let mut world = World::new(5, 1);
+    world.seed(&[0]);
+    world.run(Duration::from_secs(2));
+    world.servers[0].mood = Mood::Forgetful;
+    let before = world.edge.counters().requests;
+    let ended = calls(&mut world, 1);
+    assert_eq!(ended[0], Ended::Failed(CallError::Forgotten));
+    assert_eq!(world.edge.counters().requests, before + 1);
+}
+
+#[test]
+fn a_server_with_only_the_older_key_is_found() {
+    let mut world = World::with_older_key(6, 1);
+    world.seed(&[0]);
+    world.run(Duration::from_secs(20));
+    assert!(world.edge.status().attached);
+}

@@ -6,7 +6,7 @@ use lb_core::edge::{Admit, Served};
 use lb_core::load::{LoadReport, ReportVersion};
 use lb_core::member::Addr;
 use lb_core::wire::seal::{ChaCha20Poly1305, DeviceKey, HEADER_BYTES, Seat, verify_hello};
-use lb_core::wire::{self, Body, Flags, Frame, Header, Message, Outcome, Response, ServerEntry};
+use lb_core::wire::{self, Body, Flags, FromEdge, Header, Message, Outcome, Response, ServerEntry};
 use lb_core::{Duration, Instant, NodeId};
 
 pub(crate) const DATAGRAM: usize = 1_200;
@@ -19,6 +19,8 @@ pub(crate) enum Mood {
     Slow(Duration),
     Full,
     Leaving,
+    /// Says that it cannot tell whether it did it before.
+    Forgetful,
 }
 
 struct Device {
@@ -152,8 +154,8 @@ impl Server {
         others: &[(NodeId, Addr, LoadReport, &'static str)],
     ) -> Vec<Vec<u8>> {
         let mut out = [0; DATAGRAM - HEADER_BYTES - 16];
-        match wire::frame(payload).unwrap() {
-            Frame::Message(bytes) => {
+        match wire::from_edge(payload).unwrap() {
+            FromEdge::Message(bytes) => {
                 let message = wire::decode(bytes).unwrap();
                 assert_eq!(message.header.from, NodeId::new(id));
                 self.heartbeats += 1;
@@ -174,7 +176,7 @@ impl Server {
                 let used = wire::append_servers(entries, &mut out, used).unwrap();
                 vec![out[..used].to_vec()]
             }
-            Frame::Request(request) => {
+            FromEdge::Request(request) => {
                 let (mood, load) = (self.mood, self.report());
                 let device = self.devices.get_mut(&id).unwrap();
                 let respond = |outcome, body: &[u8]| {
@@ -191,6 +193,7 @@ impl Server {
                 match mood {
                     Mood::Full => return respond(Outcome::Overloaded { retry_after_ms: 100 }, b""),
                     Mood::Leaving => return respond(Outcome::Leaving, b""),
+                    Mood::Forgetful => return respond(Outcome::Forgotten, b""),
                     Mood::Quick | Mood::Slow(_) => {}
                 }
                 match device.served.request(request.life, request.call) {
@@ -217,14 +220,13 @@ impl Server {
                     Admit::Busy => respond(Outcome::Overloaded { retry_after_ms: 10 }, b""),
                 }
             }
-            Frame::Cancel { life, call } => {
+            FromEdge::Cancel { life, call } => {
                 self.cancelled += 1;
                 let device = self.devices.get_mut(&id).unwrap();
                 device.served.abandon(life, call);
                 device.running.retain(|running| running.1 != call);
                 Vec::new()
             }
-            Frame::Response(_) | Frame::Working { .. } => panic!("an edge does not send this"),
         }
     }
 

@@ -94,6 +94,15 @@ impl World {
         }
     }
 
+    /// An edge with a new key that no server has yet.
+    pub(crate) fn with_older_key(seed: u64, servers: usize) -> Self {
+        let mut world = Self::new(seed, servers);
+        let newest = DeviceKey::new(KEY_ID, &[0x43; 32], "orchard");
+        let config = Config::new(newest, 1).older_key(key());
+        world.edge = TestEdge::new(world.now, config).unwrap();
+        world
+    }
+
     pub(crate) fn seed(&mut self, servers: &[usize]) {
         for server in servers {
             let addr = self.servers[*server].addr;

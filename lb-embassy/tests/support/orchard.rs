@@ -7,9 +7,13 @@ use std::rc::Rc;
 use embassy_net::Stack;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_time::Duration;
-use lb_core::edge::Config;
+use lb_core::NodeId;
+use lb_core::edge::{Config, Gate};
+use lb_core::health::Timers;
 use lb_core::member::Tags;
-use lb_embassy::{Answer, CallError, Edge, EdgeHandle, EdgeStorage};
+use lb_embassy::{
+    Answer, CallError, Edge, EdgeHandle, EdgeStorage, Refusal, Request, Worker, WorkerConfig, WorkerStorage,
+};
 use rand_core::{CryptoRng, RngCore, impls};
 
 use super::server::{self, Log, Settings, addr, key};
@@ -18,6 +22,9 @@ use super::world::{TaskId, World};
 pub(crate) const CALLS: usize = 3;
 pub(crate) const DATAGRAM: usize = 512;
 pub(crate) type Storage = EdgeStorage<NoopRawMutex, 6, 3, CALLS, 32, DATAGRAM>;
+pub(crate) const GUESTS: usize = 2;
+type WorkerMemory = WorkerStorage<GUESTS, 4, 128, DATAGRAM>;
+pub(crate) type TestWorker = Worker<'static, Gate<GUESTS, 4, 128>, TestRng>;
 pub(crate) type Handle = EdgeHandle<'static, Storage>;
 
 /// Randomness for tests: never the same twice, and the same for the same seed.
@@ -67,6 +74,13 @@ pub(crate) struct EdgeSite {
     pub(crate) task: TaskId,
 }
 
+/// A worker in the world, with its task running.
+pub(crate) struct WorkerSite {
+    pub(crate) port: usize,
+    pub(crate) worker: Rc<RefCell<TestWorker>>,
+    pub(crate) task: TaskId,
+}
+
 pub(crate) struct Orchard {
     pub(crate) world: World,
     pub(crate) log: Rc<RefCell<Log>>,
@@ -102,6 +116,53 @@ impl Orchard {
         };
         let task = self.world.spawn(server::serve(stack, settings));
         self.servers.push(ServerSite { host, port, task });
+    }
+
+    /// A microcontroller that serves, at this host.
+    pub(crate) fn worker(&mut self, host: u8) -> WorkerSite {
+        let (stack, port) = self.world.stack(host);
+        let storage: &'static mut WorkerMemory = Box::leak(Box::new(WorkerMemory::new()));
+        let config = WorkerConfig {
+            id: NodeId::new(host.into()),
+            epoch: 1,
+            port: server::PORT,
+            timers: Timers::default(),
+        };
+        let keys: &'static [_; 3] = Box::leak(Box::new([key(101), key(102), key(103)]));
+        let rng = TestRng::new(0x1000 + u64::from(host));
+        let worker = Rc::new(RefCell::new(Worker::new(stack, storage, config, keys, rng)));
+        let task = self.serve(host, &worker);
+        WorkerSite { port, worker, task }
+    }
+
+    /// Runs a worker, whose former task must be gone.
+    pub(crate) fn serve(&mut self, host: u8, worker: &Rc<RefCell<TestWorker>>) -> TaskId {
+        let (worker, log) = (Rc::clone(worker), Rc::clone(&self.log));
+        let mut handler = move |request: Request<'_>, out: &mut [u8]| {
+            // Edges number their requests in the body.
+            let number = request
+                .body
+                .first_chunk()
+                .map_or(0, |bytes| u32::from_be_bytes(*bytes));
+            log.borrow_mut().executed.push((host, request.from.get(), number));
+            match request.method {
+                "who" => {
+                    *out.first_mut().ok_or(Refusal::TooLarge(1))? = host;
+                    Ok(1)
+                }
+                "big" => out
+                    .get(..number as usize)
+                    .map_or(Err(Refusal::TooLarge(number as usize)), |out| Ok(out.len())),
+                "refuse" => Err(Refusal::Because("no, thank you")),
+                _ => Err(Refusal::UnknownMethod),
+            }
+        };
+        #[expect(
+            clippy::await_holding_refcell_ref,
+            reason = "the task is its only user while it runs"
+        )]
+        self.world
+            .spawn(async move { worker.borrow_mut().run(&mut handler).await })
     }
 
     /// A device on host 50, 51 or 52 that knows these servers.

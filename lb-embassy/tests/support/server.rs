@@ -13,7 +13,7 @@ use lb_core::load::{LoadReport, ReportVersion};
 use lb_core::member::Addr;
 use lb_core::wire::seal::{ChaCha20Poly1305, DeviceKey, HEADER_BYTES, Peek, Seat, peek, verify_hello};
 use lb_core::wire::{
-    self, Body, Flags, Frame, Header, Kind, Message, Outcome, Request, Response, ServerEntry,
+    self, Body, Flags, FromEdge, Header, Kind, Message, Outcome, Request, Response, ServerEntry,
 };
 
 use super::clock;
@@ -159,14 +159,13 @@ impl Server {
         };
         device.from = Some(from);
         let payload = opened.payload.to_vec();
-        let reply = match wire::frame(&payload).unwrap() {
-            Frame::Message(bytes) => self.message(bytes),
-            Frame::Request(request) => self.request(id, &request),
-            Frame::Cancel { .. } => {
+        let reply = match wire::from_edge(&payload).unwrap() {
+            FromEdge::Message(bytes) => self.message(bytes),
+            FromEdge::Request(request) => self.request(id, &request),
+            FromEdge::Cancel { .. } => {
                 self.settings.log.borrow_mut().cancelled += 1;
                 None
             }
-            Frame::Response(_) | Frame::Working { .. } => None,
         };
         reply.map_or_else(Vec::new, |payload| self.seal(id, &payload))
     }

@@ -16,7 +16,7 @@ use lb_core::wire::seal::{
     ChaCha20Poly1305, DeviceKey, HEADER_BYTES, HelloError, KeyStore, OVERHEAD_BYTES, OpenError, Peek, peek,
     verify_hello,
 };
-use lb_core::wire::{self, Body, Flags, Frame, Header, Kind, Message};
+use lb_core::wire::{self, Body, Flags, FromEdge, Header, Kind, Message};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
@@ -260,16 +260,16 @@ impl Listener {
 
     /// What an edge said.
     fn payload<G: Gate>(self: &Arc<Self>, gate: &Arc<G>, now: Instant, id: u32, payload: &[u8]) {
-        match wire::frame(payload) {
-            Ok(Frame::Message(bytes)) => self.message(&**gate, now, id, bytes),
-            Ok(Frame::Request(request)) => serve::request(self, gate, now, id, &request),
-            Ok(Frame::Cancel { life, call }) => {
+        match wire::from_edge(payload) {
+            Ok(FromEdge::Message(bytes)) => self.message(&**gate, now, id, bytes),
+            Ok(FromEdge::Request(request)) => serve::request(self, gate, now, id, &request),
+            Ok(FromEdge::Cancel { life, call }) => {
                 let mut state = self.lock();
                 let device = state.table.get_mut(id);
                 let running = device.is_some_and(|device| device.cancel(life, call));
                 state.counters.cancelled += u64::from(running);
             }
-            Ok(Frame::Response(_) | Frame::Working { .. }) | Err(_) => {
+            Err(_) => {
                 self.lock().counters.refused_payloads += 1;
             }
         }

@@ -249,13 +249,12 @@ impl Inner {
                 server,
                 body: body.to_owned(),
             },
-            Err(Refusal::Handler(text)) => End::Handler(text.to_owned()),
+            Err(Refusal::Handler(text)) => End::Handler(String::from_utf8_lossy(text).into_owned()),
             Err(Refusal::UnknownMethod) => End::Refused("unknown method"),
             Err(Refusal::Deadline) => End::Refused("deadline"),
             Err(Refusal::RequestTooLarge { .. }) => End::Refused("request too large"),
             Err(Refusal::ResponseTooLarge { .. }) => End::Refused("response too large"),
             Err(Refusal::Forgotten) => End::Refused("forgotten"),
-            Err(_) => End::Refused("otherwise"),
         };
         self.edge.finish(now, call);
         if let Some(at) = self.calls.iter().position(|pending| pending.id == call) {

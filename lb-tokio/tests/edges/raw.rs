@@ -8,7 +8,9 @@ use lb_tokio::core::Instant;
 use lb_tokio::core::load::LoadReport;
 use lb_tokio::core::member::Addr;
 use lb_tokio::core::wire::seal::{DeviceKey, HELLO_BYTES, Initiator, OVERHEAD_BYTES, Session};
-use lb_tokio::core::wire::{self, Body, Flags, Frame, Header, Interest, MESSAGE_BYTES_MAX, Message, Request};
+use lb_tokio::core::wire::{
+    self, Body, Flags, Header, Interest, MESSAGE_BYTES_MAX, Message, Request, ToEdge,
+};
 use tokio::net::UdpSocket;
 
 use super::driver::random;
@@ -158,8 +160,8 @@ pub(crate) fn message(from: u32, body: Body<'_>) -> Vec<u8> {
 
 /// The response in a payload.
 pub(crate) fn response(payload: &[u8]) -> wire::Response<'_> {
-    match wire::frame(payload).unwrap() {
-        Frame::Response(response) => response,
+    match wire::to_edge(payload).unwrap() {
+        ToEdge::Response(response) => response,
         other => panic!("{other:?}"),
     }
 }

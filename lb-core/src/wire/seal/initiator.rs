@@ -15,7 +15,7 @@ pub const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The time between two `HELLO`s doubles up to this (and up to half as much more).
 pub const RETRY_MOST: Duration = Duration::from_secs(16);
 
-/// With two keys, this many `HELLO`s use the newest one before the older one has its turn; from then on they
+/// With two keys, this many `HELLO`s since the last `WELCOME` use the newest one before the older one has its turn; from then on they
 /// alternate.
 pub const NEWEST_FIRST: u32 = 3;
 
@@ -32,6 +32,8 @@ pub struct Initiator<C: Cipher = ChaCha20Poly1305> {
     newest: DeviceKey,
     older: Option<DeviceKey>,
     attempt: Option<Attempt>,
+    /// `HELLO`s since the last `WELCOME`, over all attempts.
+    sent: u32,
     cipher: PhantomData<C>,
 }
 
@@ -40,7 +42,6 @@ struct Attempt {
     random: [u8; RANDOM_BYTES],
     due: Instant,
     wait: Duration,
-    sent: u32,
 }
 
 impl<C: Cipher> Initiator<C> {
@@ -52,6 +53,7 @@ impl<C: Cipher> Initiator<C> {
             newest,
             older,
             attempt: None,
+            sent: 0,
             cipher: PhantomData,
         }
     }
@@ -60,6 +62,7 @@ impl<C: Cipher> Initiator<C> {
     pub fn rotate(&mut self, newest: DeviceKey) {
         self.older = Some(core::mem::replace(&mut self.newest, newest));
         self.attempt = None;
+        self.sent = 0;
     }
 
     /// Begins an attempt, in place of the present one if there is one; the first `HELLO` is due now.
@@ -71,7 +74,6 @@ impl<C: Cipher> Initiator<C> {
             random,
             due: now,
             wait: RETRY_FIRST,
-            sent: 0,
         });
     }
 
@@ -107,10 +109,10 @@ impl<C: Cipher> Initiator<C> {
             .saturating_add(attempt.wait)
             .saturating_add(Duration::from_micros(jitter));
         attempt.wait = attempt.wait.saturating_mul(2).min(RETRY_MOST);
-        let turn = attempt.sent.saturating_sub(NEWEST_FIRST);
-        let older = attempt.sent >= NEWEST_FIRST && turn & 1 == 0;
+        let turn = self.sent.saturating_sub(NEWEST_FIRST);
+        let older = self.sent >= NEWEST_FIRST && turn & 1 == 0;
         // The parity must go on even if the count could not.
-        attempt.sent = attempt.sent.checked_add(1).unwrap_or(NEWEST_FIRST);
+        self.sent = self.sent.checked_add(1).unwrap_or(NEWEST_FIRST);
         let key = self.older.as_ref().filter(|_| older).unwrap_or(&self.newest);
         Some(hello(C::SUITE, key, &attempt.random))
     }
@@ -145,6 +147,7 @@ impl<C: Cipher> Initiator<C> {
                 };
                 let session = Session::new(End::Edge, key, &agreed);
                 self.attempt = None;
+                self.sent = 0;
                 return Ok(session);
             }
             refused = WelcomeError::Forged;
