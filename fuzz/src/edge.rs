@@ -120,7 +120,11 @@ impl World {
             0 => self.pass(Duration::from_millis(script.byte().into())),
             1 => self.pass(Duration::from_millis(u64::from(script.u16()))),
             // Asleep: as if the processor had stood still.
-            2 => self.now = self.now.saturating_add(Duration::from_millis(u64::from(script.u16()) * 4)),
+            2 => {
+                self.now = self
+                    .now
+                    .saturating_add(Duration::from_millis(u64::from(script.u16()) * 4))
+            }
             3 => self.call(script),
             4 => {
                 if !self.waiting.is_empty() {
@@ -155,7 +159,9 @@ impl World {
                 0 => {
                     let _ = self.edge.add_seed(self.now, addr(script.below(8)));
                 }
-                1 => self.edge.set_tags(self.now, Tags::parse("zone=there").expect("tags")),
+                1 => self
+                    .edge
+                    .set_tags(self.now, Tags::parse("zone=there").expect("tags")),
                 2 => self.edge.set_load(load(script)),
                 3 => self.filter = Filter::parse(["zone=here", "role=x"][at % 2]).expect("a filter"),
                 4 => self.filter = Filter::everything(),
@@ -212,7 +218,10 @@ impl World {
             if self.edge.next_deadline().is_some_and(|at| at <= self.now) {
                 let fresh = &mut self.fresh;
                 self.edge.handle_timeout(self.now, &mut || fresh.draw());
-                assert!(self.edge.next_deadline().is_none_or(|at| at >= self.now), "due in the past");
+                assert!(
+                    self.edge.next_deadline().is_none_or(|at| at >= self.now),
+                    "due in the past"
+                );
             }
             let mut buffer = vec![0; self.buffer];
             while let Some(out) = self.edge.poll_transmit(self.now, &mut buffer) {
@@ -249,13 +258,23 @@ impl World {
                 return;
             }
         }
-        panic!("the edge does not come to rest: {:?} at {:?}", self.edge.next_deadline(), self.now);
+        panic!(
+            "the edge does not come to rest: {:?} at {:?}",
+            self.edge.next_deadline(),
+            self.now
+        );
     }
 
     fn check(&self) {
         let counted: u32 = self.edge.servers().map(|server| server.own_in_flight).sum();
-        assert!(counted as usize <= self.waiting.len(), "calls are counted that are over");
-        assert!(self.waiting.iter().all(|call| call.deadline > self.now), "a call outlives its deadline");
+        assert!(
+            counted as usize <= self.waiting.len(),
+            "calls are counted that are over"
+        );
+        assert!(
+            self.waiting.iter().all(|call| call.deadline > self.now),
+            "a call outlives its deadline"
+        );
         let status = self.edge.status();
         assert!(status.servers <= 4 && status.sessions <= 3);
     }
@@ -264,7 +283,9 @@ impl World {
         assert!(self.link_up, "sent while the link is down");
         let datagram = &buffer[..out.len];
         assert!(datagram.len() <= DATAGRAM, "longer than configured");
-        let Some(at) = self.servers.iter().position(|server| server.addr == out.addr) else { return };
+        let Some(at) = self.servers.iter().position(|server| server.addr == out.addr) else {
+            return;
+        };
         if let Some(call) = call.and_then(|id| self.waiting.iter_mut().find(|call| call.id == id)) {
             call.asked[at] = true;
         }
@@ -286,7 +307,9 @@ impl World {
             }
             return;
         }
-        let Ok(opened) = server.seat.open(datagram) else { return };
+        let Ok(opened) = server.seat.open(datagram) else {
+            return;
+        };
         let payload = opened.payload.to_vec();
         let frame = wire::frame(&payload).expect("an edge speaks well");
         if let Frame::Message(bytes) = frame {
@@ -296,13 +319,26 @@ impl World {
             return;
         }
         server.seq += 1;
-        let load = LoadReport { version: ReportVersion { epoch: 1, seq: server.seq }, capacity: 4, ..LoadReport::default() };
+        let load = LoadReport {
+            version: ReportVersion {
+                epoch: 1,
+                seq: server.seq,
+            },
+            capacity: 4,
+            ..LoadReport::default()
+        };
         let mut out = [0; DATAGRAM];
         let used = match frame {
             Frame::Message(_) => wire::encode(&ack(at, load), &mut out),
             Frame::Request(request) => {
                 let (call, outcome, body) = (request.call, Outcome::Ok, &b"honest"[..]);
-                Response { call, outcome, load, body }.encode(&mut out)
+                Response {
+                    call,
+                    outcome,
+                    load,
+                    body,
+                }
+                .encode(&mut out)
             }
             Frame::Cancel { .. } | Frame::Response(_) | Frame::Working { .. } => return,
         };
@@ -314,7 +350,9 @@ impl World {
     fn tell(&mut self, at: usize, payload: &[u8]) {
         let server = &mut self.servers[at];
         let (from, mut datagram) = (server.addr, vec![0; payload.len() + 64]);
-        let Some(session) = server.seat.session() else { return };
+        let Some(session) = server.seat.session() else {
+            return;
+        };
         let length = session.seal(payload, &mut datagram).expect("room");
         self.deliver(from, &mut datagram[..length]);
     }
@@ -323,11 +361,16 @@ impl World {
         if !self.link_up {
             return;
         }
-        let Ok(Received::Answer(answer)) = self.edge.handle_datagram(self.now, from, datagram) else { return };
+        let Ok(Received::Answer(answer)) = self.edge.handle_datagram(self.now, from, datagram) else {
+            return;
+        };
         let at = self.waiting.iter().position(|call| call.id == answer.call);
         let call = self.waiting.remove(at.expect("an answer to a call that waits"));
         let server = self.servers.iter().position(|server| server.addr == from);
-        assert!(call.asked[server.expect("a server")], "answered by one that was not asked");
+        assert!(
+            call.asked[server.expect("a server")],
+            "answered by one that was not asked"
+        );
         let _ = self.edge.choice(call.id);
         self.edge.finish(self.now, call.id);
     }
@@ -348,7 +391,9 @@ impl World {
             0 => Outcome::Ok,
             1 => Outcome::Handler,
             2 => Outcome::UnknownMethod,
-            3 => Outcome::Overloaded { retry_after_ms: detail },
+            3 => Outcome::Overloaded {
+                retry_after_ms: detail,
+            },
             4 => Outcome::Deadline,
             5 => Outcome::RequestTooLarge { limit: detail },
             6 => Outcome::ResponseTooLarge { size: detail },
@@ -358,14 +403,24 @@ impl World {
             _ => return wire::encode_cancel(detail, call, out).ok(),
         };
         let (load, body) = (load(script), script.bytes());
-        Response { call, outcome, load, body }.encode(out).ok()
+        Response {
+            call,
+            outcome,
+            load,
+            body,
+        }
+        .encode(out)
+        .ok()
     }
 
     fn message(&self, at: usize, script: &mut Script<'_>, out: &mut [u8]) -> Option<usize> {
         let body = match script.below(8) {
             0 => Body::Leave,
             1 => Body::Heartbeat,
-            2 => Body::Join { addr: addr(at), tags: "zone=x" },
+            2 => Body::Join {
+                addr: addr(at),
+                tags: "zone=x",
+            },
             _ => Body::HeartbeatAck,
         };
         let mut message = ack(at, load(script));
@@ -374,15 +429,30 @@ impl World {
         message.header.epoch = script.u32();
         message.header.known_epoch = script.u32();
         message.header.flags = Flags(script.byte());
-        message.header.claim = script.flag().then_some(Claim { term: 1, holder: NodeId::new(1) });
+        message.header.claim = script.flag().then_some(Claim {
+            term: 1,
+            holder: NodeId::new(1),
+        });
         let used = wire::encode(&message, out).ok()?;
         let mut entries = Vec::new();
         for _ in 0..script.below(9) {
             let id = NodeId::new(script.u32());
             let at = script.below(12);
             let addr = if at == 11 { Addr::NONE } else { addr(at) };
-            let tags = ["", "zone=here", "role=x,zone=there", "lb.edge=1@1", "=,=,,", "zone=0123456789012345678901234567890123456789"];
-            entries.push(ServerEntry { id, addr, load: load(script), tags: tags[script.below(tags.len())] });
+            let tags = [
+                "",
+                "zone=here",
+                "role=x,zone=there",
+                "lb.edge=1@1",
+                "=,=,,",
+                "zone=0123456789012345678901234567890123456789",
+            ];
+            entries.push(ServerEntry {
+                id,
+                addr,
+                load: load(script),
+                tags: tags[script.below(tags.len())],
+            });
         }
         Some(wire::append_servers(entries.into_iter(), out, used).unwrap_or(used))
     }
@@ -392,7 +462,10 @@ impl World {
         self.pass(Duration::from_secs(70));
         self.settle();
         assert!(self.waiting.is_empty(), "every call ends");
-        assert!(self.edge.servers().all(|server| server.own_in_flight == 0), "nothing is left counted");
+        assert!(
+            self.edge.servers().all(|server| server.own_in_flight == 0),
+            "nothing is left counted"
+        );
         if self.left {
             return;
         }
@@ -420,12 +493,19 @@ fn ack(at: usize, load: LoadReport) -> Message<'static> {
         view: 0,
         claim: None,
     };
-    Message { header, load, body: Body::HeartbeatAck }
+    Message {
+        header,
+        load,
+        body: Body::HeartbeatAck,
+    }
 }
 
 fn load(script: &mut Script<'_>) -> LoadReport {
     LoadReport {
-        version: ReportVersion { epoch: script.u32(), seq: script.u32().into() },
+        version: ReportVersion {
+            epoch: script.u32(),
+            seq: script.u32().into(),
+        },
         age_ms: script.u32(),
         in_flight: script.byte().into(),
         capacity: script.byte().into(),

@@ -100,12 +100,23 @@ impl World {
     fn step(&mut self, step: u8, script: &mut Script<'_>) {
         let who = usize::from(step >> 4) % DEVICES;
         match step & 15 {
-            0 => self.now = self.now.saturating_add(Duration::from_millis(script.u16().into())),
+            0 => {
+                self.now = self
+                    .now
+                    .saturating_add(Duration::from_millis(script.u16().into()))
+            }
             1 | 2 => {
                 let random = self.fresh.draw();
                 self.devices[who].initiator.start(self.now, random);
-                let hello = self.devices[who].initiator.poll_transmit(self.now).expect("due at once");
-                self.send(Sent { who, bytes: hello.to_vec(), payload: Vec::new() });
+                let hello = self.devices[who]
+                    .initiator
+                    .poll_transmit(self.now)
+                    .expect("due at once");
+                self.send(Sent {
+                    who,
+                    bytes: hello.to_vec(),
+                    payload: Vec::new(),
+                });
             }
             3..=6 => {
                 let mut payload = [0; DATAGRAM];
@@ -122,7 +133,8 @@ impl World {
             }
             7 => {
                 let mut payload = [0; DATAGRAM];
-                let used = wire::encode_cancel(u32::from(script.byte()) % 3, script.u32(), &mut payload).expect("room");
+                let used = wire::encode_cancel(u32::from(script.byte()) % 3, script.u32(), &mut payload)
+                    .expect("room");
                 self.say(who, &payload[..used]);
             }
             8 => {
@@ -145,7 +157,10 @@ impl World {
                 if !self.sent.iter().any(|sent| sent.bytes == bytes) {
                     let before = (self.gate.guests(), self.gate.counters().dropped);
                     assert!(self.ask(who, &mut bytes, &[]).is_none(), "a forgery was answered");
-                    assert_eq!((self.gate.guests(), self.gate.counters().dropped), (before.0, before.1 + 1));
+                    assert_eq!(
+                        (self.gate.guests(), self.gate.counters().dropped),
+                        (before.0, before.1 + 1)
+                    );
                 }
             }
             12 | 13 => {
@@ -166,11 +181,17 @@ impl World {
 
     /// A device says something, in its session if it has one.
     fn say(&mut self, who: usize, payload: &[u8]) {
-        let Some(session) = &mut self.devices[who].session else { return };
+        let Some(session) = &mut self.devices[who].session else {
+            return;
+        };
         let mut datagram = vec![0; payload.len() + 64];
         let length = session.seal(payload, &mut datagram).expect("room");
         datagram.truncate(length);
-        let said = Sent { who, bytes: datagram, payload: payload.to_vec() };
+        let said = Sent {
+            who,
+            bytes: datagram,
+            payload: payload.to_vec(),
+        };
         self.send(said);
     }
 
@@ -184,10 +205,16 @@ impl World {
 
     /// The gate gets what a device made, for the first time or again, and the device what it answers.
     fn hand(&mut self, sent: Sent, again: bool) {
-        let Sent { who, mut bytes, payload } = sent;
+        let Sent {
+            who,
+            mut bytes,
+            payload,
+        } = sent;
         let hello = payload.is_empty() && bytes.len() == HELLO_BYTES;
         self.forget(who, hello, &payload);
-        let Some(mut reply) = self.ask(who, &mut bytes, &payload) else { return };
+        let Some(mut reply) = self.ask(who, &mut bytes, &payload) else {
+            return;
+        };
         assert!(hello || !again, "a replay was answered");
         let device = &mut self.devices[who];
         if hello {
@@ -218,7 +245,10 @@ impl World {
         if hello && self.gate.guests() == GUESTS {
             let (now, failed) = (self.now, self.timers.failed());
             let gone = |device: &&mut Device| now.since(device.heard) > failed;
-            self.devices.iter_mut().filter(gone).for_each(|device| device.executed.clear());
+            self.devices
+                .iter_mut()
+                .filter(gone)
+                .for_each(|device| device.executed.clear());
         }
         let device = &mut self.devices[who];
         match wire::frame(payload) {
@@ -236,10 +266,15 @@ impl World {
         let (now, from) = (self.now, self.devices[who].addr);
         let mut out = vec![0; self.out];
         let (fresh, before) = (&mut self.fresh, self.gate.guests());
-        let heard = self.gate.handle_datagram(now, from, bytes, &self.keys, &mut || fresh.draw(), &mut out);
+        let heard = self
+            .gate
+            .handle_datagram(now, from, bytes, &self.keys, &mut || fresh.draw(), &mut out);
         let Ok(heard) = heard else {
             let whole = self.out == DATAGRAM;
-            assert!(!whole || before == self.gate.guests(), "what was refused changed something");
+            assert!(
+                !whole || before == self.gate.guests(),
+                "what was refused changed something"
+            );
             return None;
         };
         let device = &mut self.devices[who];
@@ -271,11 +306,20 @@ impl World {
 
     fn respond(&mut self, work: WorkId, outcome: Outcome, body: &[u8]) {
         let mut out = vec![0; self.out];
-        let sent = self.gate.respond(self.now, work, outcome, body, Duration::from_millis(1), &mut out);
+        let sent = self
+            .gate
+            .respond(self.now, work, outcome, body, Duration::from_millis(1), &mut out);
         if let Some(sent) = sent {
             assert!(sent.len <= out.len());
-            let device = self.devices.iter_mut().find(|device| device.addr == sent.addr).expect("a device");
-            let _ = device.session.as_mut().map(|session| session.open(&mut out[..sent.len]).is_ok());
+            let device = self
+                .devices
+                .iter_mut()
+                .find(|device| device.addr == sent.addr)
+                .expect("a device");
+            let _ = device
+                .session
+                .as_mut()
+                .map(|session| session.open(&mut out[..sent.len]).is_ok());
         }
     }
 }
@@ -285,7 +329,10 @@ fn message(who: usize, script: &mut Script<'_>) -> Message<'static> {
     let body = match script.below(5) {
         0 => Body::Leave,
         1 => Body::HeartbeatAck,
-        2 => Body::Join { addr: Addr::NONE, tags: "zone=x" },
+        2 => Body::Join {
+            addr: Addr::NONE,
+            tags: "zone=x",
+        },
         _ => Body::Heartbeat,
     };
     let header = Header {
@@ -297,5 +344,9 @@ fn message(who: usize, script: &mut Script<'_>) -> Message<'static> {
         view: 0,
         claim: None,
     };
-    Message { header, load: LoadReport::default(), body }
+    Message {
+        header,
+        load: LoadReport::default(),
+        body,
+    }
 }

@@ -84,7 +84,10 @@ pub fn run(data: &[u8]) {
     let mut script = Script::new(data);
     while let Some(step) = script.next() {
         world.step(step, &mut script);
-        assert!(world.executed.load(Ordering::SeqCst) <= world.requests, "executed without a request");
+        assert!(
+            world.executed.load(Ordering::SeqCst) <= world.requests,
+            "executed without a request"
+        );
     }
     world.honest();
     let World { runtime, node, .. } = world;
@@ -99,17 +102,28 @@ impl World {
             let name = ClusterName::new("fuzz").expect("a name");
             ClusterCa::generate(&name).expect("an authority")
         });
-        let identity = ca.issue(NodeId::new(1), Duration::from_secs(86_400)).expect("a certificate");
+        let identity = ca
+            .issue(NodeId::new(1), Duration::from_secs(86_400))
+            .expect("a certificate");
         let executed = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&executed);
         let server = Server::new().handler("echo", move |request| {
             count.fetch_add(1, Ordering::SeqCst);
             async move { Ok(request.body) }
         });
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = EdgeListenerConfig::new(loopback, Arc::new(Keys(std::array::from_fn(|index| key(index, psk(data, index))))));
-        let builder = Cluster::builder(identity).listen(loopback).server(server).edges(config);
+        let config = EdgeListenerConfig::new(
+            loopback,
+            Arc::new(Keys(std::array::from_fn(|index| key(index, psk(data, index))))),
+        );
+        let builder = Cluster::builder(identity)
+            .listen(loopback)
+            .server(server)
+            .edges(config);
         let node = runtime.block_on(builder.start()).expect("a node");
         let device = |index| Device {
             initiator: Initiator::new(key(index, psk(data, index)), None),
@@ -157,9 +171,12 @@ impl World {
             8 => self.say(who, script.bytes()),
             9 => {
                 // A stranger with an id of ours.
-                let mut stranger = Initiator::<lb_core::wire::seal::ChaCha20Poly1305>::new(key(who, [9; 32]), None);
+                let mut stranger =
+                    Initiator::<lb_core::wire::seal::ChaCha20Poly1305>::new(key(who, [9; 32]), None);
                 stranger.start(lb_core::Instant::ZERO, self.fresh.draw());
-                let hello = stranger.poll_transmit(lb_core::Instant::ZERO).expect("due at once");
+                let hello = stranger
+                    .poll_transmit(lb_core::Instant::ZERO)
+                    .expect("due at once");
                 self.send(who, 1, &hello);
             }
             10 => self.send(who, 0, script.bytes()),
@@ -184,13 +201,18 @@ impl World {
         let random = self.fresh.draw();
         let device = &mut self.devices[who];
         device.initiator.start(lb_core::Instant::ZERO, random);
-        let hello = device.initiator.poll_transmit(lb_core::Instant::ZERO).expect("due at once");
+        let hello = device
+            .initiator
+            .poll_transmit(lb_core::Instant::ZERO)
+            .expect("due at once");
         self.make(who, hello.to_vec(), true);
     }
 
     /// A device says something, in its session if it has one.
     fn say(&mut self, who: usize, payload: &[u8]) {
-        let Some(session) = &mut self.devices[who].session else { return };
+        let Some(session) = &mut self.devices[who].session else {
+            return;
+        };
         let mut datagram = vec![0; payload.len() + 64];
         let length = session.seal(payload, &mut datagram).expect("room");
         datagram.truncate(length);
@@ -202,7 +224,12 @@ impl World {
         if self.made.len() == KEPT {
             self.made.remove(0);
         }
-        self.made.push(Made { bytes: bytes.clone(), from: who, hello, sent: false });
+        self.made.push(Made {
+            bytes: bytes.clone(),
+            from: who,
+            hello,
+            sent: false,
+        });
         self.send(who, 0, &bytes);
     }
 
@@ -213,10 +240,17 @@ impl World {
     fn send(&mut self, who: usize, socket: usize, bytes: &[u8]) {
         let before = self.counters();
         let total = self.node.status().edges.map(|edges| edges.total);
-        self.devices[who].sockets[socket].send_to(bytes, self.at).expect("sent");
+        self.devices[who].sockets[socket]
+            .send_to(bytes, self.at)
+            .expect("sent");
         let until = Instant::now() + PATIENCE;
         self.runtime.block_on(async {
-            while self.node.status().edges.is_none_or(|edges| edges.counters.datagrams == before.datagrams) {
+            while self
+                .node
+                .status()
+                .edges
+                .is_none_or(|edges| edges.counters.datagrams == before.datagrams)
+            {
                 assert!(Instant::now() < until, "the listener is dead");
                 tokio::task::yield_now().await;
             }
@@ -248,7 +282,11 @@ impl World {
                 drops.into_iter().map(std::mem::take).sum::<u64>()
             };
             let mut seen = after;
-            assert_eq!(drops(&mut seen), drops(&mut expected) + 1, "not dropped: {bytes:?}");
+            assert_eq!(
+                drops(&mut seen),
+                drops(&mut expected) + 1,
+                "not dropped: {bytes:?}"
+            );
             assert_eq!(seen, expected, "it changed something");
             assert_eq!(heard, 0, "it was answered");
             assert_eq!(total, self.node.status().edges.map(|edges| edges.total));
@@ -273,9 +311,13 @@ impl World {
                     let datagram = &mut buffer[..length];
                     if let Ok(session) = device.initiator.handle_welcome(datagram) {
                         device.session = Some(session);
-                    } else if let Some(Ok(payload)) = device.session.as_mut().map(|session| session.open(datagram)) {
+                    } else if let Some(Ok(payload)) =
+                        device.session.as_mut().map(|session| session.open(datagram))
+                    {
                         match wire::frame(payload).expect("a listener speaks well") {
-                            Frame::Message(bytes) => drop(wire::decode(bytes).expect("a listener speaks well")),
+                            Frame::Message(bytes) => {
+                                drop(wire::decode(bytes).expect("a listener speaks well"))
+                            }
                             Frame::Response(_) | Frame::Working { .. } => {}
                             Frame::Request(_) | Frame::Cancel { .. } => panic!("only edges ask"),
                         }
@@ -290,13 +332,22 @@ impl World {
     fn honest(&mut self) {
         self.greet(DEVICES);
         let mut out = [0; 128];
-        let request = Request { life: 1, call: 1, budget_ms: 5_000, response_max: 100, method: "echo", body: b"21.5 C" };
+        let request = Request {
+            life: 1,
+            call: 1,
+            budget_ms: 5_000,
+            response_max: 100,
+            method: "echo",
+            body: b"21.5 C",
+        };
         let used = request.encode(&mut out).expect("room");
         let before = self.executed.load(Ordering::SeqCst);
         let session = self.devices[DEVICES].session.as_mut().expect("welcome");
         let mut datagram = [0; 192];
         let length = session.seal(&out[..used], &mut datagram).expect("room");
-        self.devices[DEVICES].sockets[0].send_to(&datagram[..length], self.at).expect("sent");
+        self.devices[DEVICES].sockets[0]
+            .send_to(&datagram[..length], self.at)
+            .expect("sent");
         let until = Instant::now() + PATIENCE;
         loop {
             self.runtime.block_on(tokio::task::yield_now());
@@ -321,7 +372,10 @@ fn message(who: usize, script: &mut Script<'_>, out: &mut [u8]) -> usize {
     let body = match script.below(6) {
         0 => Body::Leave,
         1 => Body::HeartbeatAck,
-        2 | 3 => Body::Join { addr: Addr::NONE, tags: ["zone=x", "", ",,=,zone="][script.below(3)] },
+        2 | 3 => Body::Join {
+            addr: Addr::NONE,
+            tags: ["zone=x", "", ",,=,zone="][script.below(3)],
+        },
         _ => Body::Heartbeat,
     };
     let header = Header {
@@ -333,7 +387,19 @@ fn message(who: usize, script: &mut Script<'_>, out: &mut [u8]) -> usize {
         view: 0,
         claim: None,
     };
-    let used = wire::encode(&Message { header, load: LoadReport::default(), body }, out).expect("room");
-    let interest = Interest { places: script.byte(), tag_bytes: script.byte(), datagram: script.u16() };
+    let used = wire::encode(
+        &Message {
+            header,
+            load: LoadReport::default(),
+            body,
+        },
+        out,
+    )
+    .expect("room");
+    let interest = Interest {
+        places: script.byte(),
+        tag_bytes: script.byte(),
+        datagram: script.u16(),
+    };
     wire::append_interest(&interest, out, used).expect("room")
 }

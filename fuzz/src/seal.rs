@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use lb_core::Instant;
 use lb_core::time::Duration;
 use lb_core::wire::seal::{
-    ChaCha20Poly1305, DeviceKey, Initiator, KeyStore, Peek, Seat, Session, WELCOME_BYTES, WINDOW, peek, verify_hello,
+    ChaCha20Poly1305, DeviceKey, Initiator, KeyStore, Peek, Seat, Session, WELCOME_BYTES, WINDOW, peek,
+    verify_hello,
 };
 
 use crate::script::{Fresh, Script, bend, psk};
@@ -23,9 +24,19 @@ struct Made {
 
 enum What {
     /// Of which attempt of the device.
-    Hello { attempt: u32 },
-    Welcome { attempt: u32 },
-    Sealed { to_server: bool, tag: u32, counter: u64, payload: Vec<u8>, opened: bool },
+    Hello {
+        attempt: u32,
+    },
+    Welcome {
+        attempt: u32,
+    },
+    Sealed {
+        to_server: bool,
+        tag: u32,
+        counter: u64,
+        payload: Vec<u8>,
+        opened: bool,
+    },
 }
 
 struct Device {
@@ -79,7 +90,11 @@ pub fn run(data: &[u8]) {
         seat: Seat::new(),
     };
     let setup = script.byte();
-    let stranger = if setup & 2 == 0 { key(1, 9, "orchard") } else { key(1, 1, "meadow") };
+    let stranger = if setup & 2 == 0 {
+        key(1, 9, "orchard")
+    } else {
+        key(1, 1, "meadow")
+    };
     let mut world = World {
         now: Instant::ZERO,
         fresh: Fresh::default(),
@@ -110,7 +125,11 @@ impl World {
             1 => self.hello(who),
             2 => self.seal(who, true, script),
             3 => self.seal(who, false, script),
-            4 => self.now = self.now.saturating_add(Duration::from_millis(u64::from(script.u16()))),
+            4 => {
+                self.now = self
+                    .now
+                    .saturating_add(Duration::from_millis(u64::from(script.u16())))
+            }
             5 => {
                 let random = self.fresh.draw();
                 self.stranger.start(self.now, random);
@@ -153,14 +172,24 @@ impl World {
     fn hello(&mut self, who: usize) {
         let device = &mut self.devices[who];
         if let Some(bytes) = device.initiator.poll_transmit(self.now) {
-            let what = What::Hello { attempt: device.attempt };
-            self.keep(Made { bytes: bytes.to_vec(), device: who, what });
+            let what = What::Hello {
+                attempt: device.attempt,
+            };
+            self.keep(Made {
+                bytes: bytes.to_vec(),
+                device: who,
+                what,
+            });
         }
     }
 
     fn seal(&mut self, who: usize, to_server: bool, script: &mut Script<'_>) {
         let device = &mut self.devices[who];
-        let session = if to_server { device.session.as_mut() } else { device.seat.session() };
+        let session = if to_server {
+            device.session.as_mut()
+        } else {
+            device.seat.session()
+        };
         let Some(session) = session else { return };
         let (tag, payload) = (session.tag(), script.bytes().to_vec());
         let mut bytes = [0; 512];
@@ -168,8 +197,18 @@ impl World {
         let next = self.sealed.entry((to_server, tag)).or_default();
         let counter = *next;
         *next += 1;
-        let what = What::Sealed { to_server, tag, counter, payload, opened: false };
-        self.keep(Made { bytes: bytes[..length].to_vec(), device: who, what });
+        let what = What::Sealed {
+            to_server,
+            tag,
+            counter,
+            payload,
+            opened: false,
+        };
+        self.keep(Made {
+            bytes: bytes[..length].to_vec(),
+            device: who,
+            what,
+        });
     }
 
     fn pass(&mut self, at: usize) {
@@ -202,15 +241,26 @@ impl World {
                 let who = made.device;
                 assert_eq!((accepted, who as u32 + 1), (key_id, key_id));
                 let hello = verify_hello::<ChaCha20Poly1305>(&store[..], bytes).expect("verified before");
-                let Some(answer) = self.devices[who].seat.hello(&hello, tag, &random) else { return };
+                let Some(answer) = self.devices[who].seat.hello(&hello, tag, &random) else {
+                    return;
+                };
                 self.tag = tag;
                 assert!(WELCOME_BYTES <= bytes.len());
                 let what = What::Welcome { attempt };
-                self.keep(Made { bytes: answer.welcome.to_vec(), device: who, what });
+                self.keep(Made {
+                    bytes: answer.welcome.to_vec(),
+                    device: who,
+                    what,
+                });
             }
             Some(Peek::ToServer { session }) => {
                 for who in 0..self.devices.len() {
-                    let expected = self.expected(original, true, who, self.devices[who].seat.tags().any(|tag| tag == session));
+                    let expected = self.expected(
+                        original,
+                        true,
+                        who,
+                        self.devices[who].seat.tags().any(|tag| tag == session),
+                    );
                     let seat = &mut self.devices[who].seat;
                     let (before, mut copy) = (format!("{seat:?}"), bytes.to_vec());
                     let opened = seat.open(&mut copy).map(|opened| opened.payload.to_vec());
@@ -250,22 +300,40 @@ impl World {
                 assert_eq!(before, format!("{:?}", device.initiator));
             }
         }
-        let Some(tag) = self.devices[who].session.as_ref().map(Session::tag) else { return };
+        let Some(tag) = self.devices[who].session.as_ref().map(Session::tag) else {
+            return;
+        };
         let ours = matches!(made, Some(Made { what: What::Sealed { tag: of, .. }, .. }) if *of == tag);
         let expected = self.expected(original, false, who, ours);
-        let Some(session) = &mut self.devices[who].session else { return };
+        let Some(session) = &mut self.devices[who].session else {
+            return;
+        };
         let (before, mut copy) = (format!("{session:?}"), bytes.to_vec());
         let opened = session.open(&mut copy).map(<[u8]>::to_vec);
         if opened.is_err() {
-            assert_eq!(before, format!("{session:?}"), "what was refused changed something");
+            assert_eq!(
+                before,
+                format!("{session:?}"),
+                "what was refused changed something"
+            );
         }
         self.check(original, expected, opened.ok());
     }
 
     /// Whether it is to be opened.
     fn expected(&self, original: Option<usize>, to_server: bool, who: usize, session: bool) -> bool {
-        let Some(Made { device, what: What::Sealed { to_server: up, tag, counter, opened, .. }, .. }) =
-            original.and_then(|at| self.made.get(at))
+        let Some(Made {
+            device,
+            what:
+                What::Sealed {
+                    to_server: up,
+                    tag,
+                    counter,
+                    opened,
+                    ..
+                },
+            ..
+        }) = original.and_then(|at| self.made.get(at))
         else {
             return false;
         };
@@ -275,11 +343,22 @@ impl World {
     }
 
     fn check(&mut self, original: Option<usize>, expected: bool, payload: Option<Vec<u8>>) {
-        assert_eq!(payload.is_some(), expected, "opened or not, against what is right");
+        assert_eq!(
+            payload.is_some(),
+            expected,
+            "opened or not, against what is right"
+        );
         let (Some(payload), Some(made)) = (payload, original.and_then(|at| self.made.get_mut(at))) else {
             return;
         };
-        if let What::Sealed { to_server, tag, counter, payload: sealed, opened } = &mut made.what {
+        if let What::Sealed {
+            to_server,
+            tag,
+            counter,
+            payload: sealed,
+            opened,
+        } = &mut made.what
+        {
             assert_eq!(payload, *sealed);
             *opened = true;
             let highest = self.highest.entry((*to_server, *tag)).or_default();

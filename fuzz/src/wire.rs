@@ -2,8 +2,8 @@
 //! the same.
 
 use lb_core::wire::{
-    self, DecodeError, EncodeError, Frame, MESSAGE_BYTES_MAX, REPORT_BYTES_MAX, REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX,
-    ServerEntry,
+    self, DecodeError, EncodeError, Frame, MESSAGE_BYTES_MAX, REPORT_BYTES_MAX, REQUEST_OVERHEAD,
+    RESPONSE_OVERHEAD_MAX, ServerEntry,
 };
 
 /// Runs one input.
@@ -67,13 +67,21 @@ fn frame(data: &[u8]) {
         Frame::Request(request) => {
             let used = request.encode(&mut bytes).expect("as much room as it had");
             assert_eq!(used, REQUEST_OVERHEAD + request.method.len() + request.body.len());
-            assert_eq!(request.encode(&mut bytes[..used - 1]), Err(EncodeError::BufferTooSmall));
+            assert_eq!(
+                request.encode(&mut bytes[..used - 1]),
+                Err(EncodeError::BufferTooSmall)
+            );
             request.encode(&mut bytes[..used])
         }
         Frame::Response(response) => {
-            let used = response.encode(&mut bytes).expect("RESPONSE_OVERHEAD_MAX suffices");
+            let used = response
+                .encode(&mut bytes)
+                .expect("RESPONSE_OVERHEAD_MAX suffices");
             assert!(used <= RESPONSE_OVERHEAD_MAX + response.body.len());
-            assert_eq!(response.encode(&mut bytes[..used - 1]), Err(EncodeError::BufferTooSmall));
+            assert_eq!(
+                response.encode(&mut bytes[..used - 1]),
+                Err(EncodeError::BufferTooSmall)
+            );
             response.encode(&mut bytes[..used])
         }
         Frame::Working { call } => wire::encode_working(*call, &mut bytes),
