@@ -11,7 +11,7 @@ use lb_core::load::{LoadReport, ReportVersion};
 use lb_core::member::{Addr, Filter, Tags};
 use lb_core::time::Duration;
 use lb_core::wire::seal::{ChaCha20Poly1305, DeviceKey, Seat, verify_hello};
-use lb_core::wire::{self, Body, Flags, Frame, Header, Message, Outcome, Response, ServerEntry};
+use lb_core::wire::{self, Body, Flags, FromEdge, Header, Message, Outcome, Response, ServerEntry};
 use lb_core::{Instant, NodeId};
 
 use crate::script::{Fresh, Script, psk};
@@ -70,7 +70,7 @@ fn addr(last: usize) -> Addr {
 pub fn run(data: &[u8]) {
     let mut script = Script::new(data);
     let mut world = World::new(data, &mut script);
-    while let Some(step) = script.next() {
+    while let Some(step) = script.step() {
         world.step(step, &mut script);
         world.settle();
         world.check();
@@ -311,8 +311,8 @@ impl World {
             return;
         };
         let payload = opened.payload.to_vec();
-        let frame = wire::frame(&payload).expect("an edge speaks well");
-        if let Frame::Message(bytes) = frame {
+        let frame = wire::from_edge(&payload).expect("an edge speaks well");
+        if let FromEdge::Message(bytes) = frame {
             wire::decode(bytes).expect("an edge speaks well");
         }
         if !server.honest {
@@ -329,8 +329,8 @@ impl World {
         };
         let mut out = [0; DATAGRAM];
         let used = match frame {
-            Frame::Message(_) => wire::encode(&ack(at, load), &mut out),
-            Frame::Request(request) => {
+            FromEdge::Message(_) => wire::encode(&ack(at, load), &mut out),
+            FromEdge::Request(request) => {
                 let (call, outcome, body) = (request.call, Outcome::Ok, &b"honest"[..]);
                 Response {
                     call,
@@ -340,7 +340,7 @@ impl World {
                 }
                 .encode(&mut out)
             }
-            Frame::Cancel { .. } | Frame::Response(_) | Frame::Working { .. } => return,
+            FromEdge::Cancel { .. } => return,
         };
         let used = used.expect("room");
         self.tell(at, &out[..used]);

@@ -11,7 +11,7 @@ use lb_core::load::LoadReport;
 use lb_core::member::Addr;
 use lb_core::time::Duration;
 use lb_core::wire::seal::{DeviceKey, HELLO_BYTES, Initiator, Session};
-use lb_core::wire::{self, Body, Flags, Frame, Header, Message, Outcome, Request};
+use lb_core::wire::{self, Body, Flags, FromEdge, Header, Message, Outcome, Request, ToEdge};
 use lb_core::{Instant, NodeId};
 
 use crate::script::{Fresh, Script, bend, psk};
@@ -84,7 +84,7 @@ pub fn run(data: &[u8]) {
         sent: Vec::new(),
         out: DATAGRAM,
     };
-    while let Some(step) = script.next() {
+    while let Some(step) = script.step() {
         world.step(step, &mut script);
     }
     while let Some(work) = world.open.pop() {
@@ -230,13 +230,12 @@ impl World {
             assert!(again);
             return;
         };
-        match wire::frame(payload).expect("a gate speaks well") {
-            Frame::Message(bytes) => {
+        match wire::to_edge(payload).expect("a gate speaks well") {
+            ToEdge::Message(bytes) => {
                 let load = wire::decode(bytes).expect("a gate speaks well").load;
                 assert_eq!(usize::from(load.in_flight), self.open.len());
             }
-            Frame::Response(_) | Frame::Working { .. } => {}
-            Frame::Request(_) | Frame::Cancel { .. } => panic!("only edges ask"),
+            ToEdge::Response(_) | ToEdge::Working { .. } => {}
         }
     }
 
@@ -251,12 +250,12 @@ impl World {
                 .for_each(|device| device.executed.clear());
         }
         let device = &mut self.devices[who];
-        match wire::frame(payload) {
-            Ok(Frame::Request(request)) if request.life != device.life => {
+        match wire::from_edge(payload) {
+            Ok(FromEdge::Request(request)) if request.life != device.life => {
                 device.life = request.life;
                 device.executed.clear();
             }
-            Ok(Frame::Message([_, 4, ..])) => device.executed.clear(),
+            Ok(FromEdge::Message([_, 4, ..])) => device.executed.clear(),
             _ => {}
         }
     }
@@ -288,7 +287,7 @@ impl World {
                 Some(out[..reply.len].to_vec())
             }
             Heard::Request(work) => {
-                let Ok(Frame::Request(request)) = wire::frame(payload) else {
+                let Ok(FromEdge::Request(request)) = wire::from_edge(payload) else {
                     panic!("a request that nobody made");
                 };
                 assert_eq!(work.from, NodeId::new(who as u32 + 1));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lb_core::load::LoadReport;
 use lb_core::member::Addr;
 use lb_core::wire::seal::{DeviceKey, Initiator, Session};
-use lb_core::wire::{self, Body, Flags, Frame, Header, Interest, Message, Outcome, Request};
+use lb_core::wire::{self, Body, Flags, FromEdge, Header, Interest, Message, Outcome, Request, ToEdge};
 use lb_tokio::edge::{EdgeCounters, EdgeKeys, EdgeListenerConfig};
 use lb_tokio::identity::{ClusterCa, ClusterName};
 use lb_tokio::{Cluster, NodeId, Server};
@@ -82,7 +82,7 @@ fn socket() -> UdpSocket {
 pub fn run(data: &[u8]) {
     let mut world = World::new(data);
     let mut script = Script::new(data);
-    while let Some(step) = script.next() {
+    while let Some(step) = script.step() {
         world.step(step, &mut script);
         assert!(
             world.executed.load(Ordering::SeqCst) <= world.requests,
@@ -216,7 +216,7 @@ impl World {
         let mut datagram = vec![0; payload.len() + 64];
         let length = session.seal(payload, &mut datagram).expect("room");
         datagram.truncate(length);
-        self.requests += u64::from(matches!(wire::frame(payload), Ok(Frame::Request(_))));
+        self.requests += u64::from(matches!(wire::from_edge(payload), Ok(FromEdge::Request(_))));
         self.make(who, datagram, false);
     }
 
@@ -314,12 +314,11 @@ impl World {
                     } else if let Some(Ok(payload)) =
                         device.session.as_mut().map(|session| session.open(datagram))
                     {
-                        match wire::frame(payload).expect("a listener speaks well") {
-                            Frame::Message(bytes) => {
+                        match wire::to_edge(payload).expect("a listener speaks well") {
+                            ToEdge::Message(bytes) => {
                                 drop(wire::decode(bytes).expect("a listener speaks well"))
                             }
-                            Frame::Response(_) | Frame::Working { .. } => {}
-                            Frame::Request(_) | Frame::Cancel { .. } => panic!("only edges ask"),
+                            ToEdge::Response(_) | ToEdge::Working { .. } => {}
                         }
                     }
                 }
@@ -355,7 +354,7 @@ impl World {
             if let Ok((length, _)) = device.sockets[0].recv_from(&mut datagram) {
                 let session = device.session.as_mut().expect("as before");
                 let payload = session.open(&mut datagram[..length]).expect("authentic");
-                let Ok(Frame::Response(response)) = wire::frame(payload) else {
+                let Ok(ToEdge::Response(response)) = wire::to_edge(payload) else {
                     panic!("not an answer");
                 };
                 assert_eq!((response.outcome, response.body), (Outcome::Ok, &b"21.5 C"[..]));

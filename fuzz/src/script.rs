@@ -18,7 +18,7 @@ impl<'a> Script<'a> {
     }
 
     /// The next byte, as long as there is one.
-    pub fn next(&mut self) -> Option<u8> {
+    pub fn step(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
@@ -26,7 +26,7 @@ impl<'a> Script<'a> {
 
     /// The next byte; 0 at the end.
     pub fn byte(&mut self) -> u8 {
-        self.next().unwrap_or(0)
+        self.step().unwrap_or(0)
     }
 
     /// Below `n`, which is 1 to 256.

@@ -107,7 +107,7 @@ pub fn run(data: &[u8]) {
         highest: BTreeMap::new(),
         sealed: BTreeMap::new(),
     };
-    while let Some(step) = script.next() {
+    while let Some(step) = script.step() {
         world.step(step, &mut script);
     }
 }
@@ -134,13 +134,13 @@ impl World {
                 let random = self.fresh.draw();
                 self.stranger.start(self.now, random);
                 if let Some(hello) = self.stranger.poll_transmit(self.now) {
-                    self.to_server(&hello);
+                    self.reach_server(&hello);
                 }
             }
             6 => {
                 let bytes = script.bytes();
-                self.to_server(bytes);
-                self.to_device(who, bytes);
+                self.reach_server(bytes);
+                self.reach_device(who, bytes);
             }
             7 if script.byte() == 0 => self.devices[who].seat.clear_pending(),
             // The last one made, to whom it is for: so that a short script gets far.
@@ -155,9 +155,9 @@ impl World {
                 let other = self.made.get(second).map_or(&[][..], |made| &made.bytes);
                 let bytes = bend(script, &one.bytes, other);
                 // Also to whom it is not for.
-                self.to_server(&bytes);
-                self.to_device(0, &bytes);
-                self.to_device(1, &bytes);
+                self.reach_server(&bytes);
+                self.reach_device(0, &bytes);
+                self.reach_device(1, &bytes);
             }
         }
     }
@@ -215,8 +215,8 @@ impl World {
         let Some(made) = self.made.get(at) else { return };
         let (bytes, device) = (made.bytes.clone(), made.device);
         match made.what {
-            What::Hello { .. } | What::Sealed { to_server: true, .. } => self.to_server(&bytes),
-            What::Welcome { .. } | What::Sealed { to_server: false, .. } => self.to_device(device, &bytes),
+            What::Hello { .. } | What::Sealed { to_server: true, .. } => self.reach_server(&bytes),
+            What::Welcome { .. } | What::Sealed { to_server: false, .. } => self.reach_device(device, &bytes),
         }
     }
 
@@ -224,7 +224,7 @@ impl World {
         self.made.iter().position(|made| made.bytes == bytes)
     }
 
-    fn to_server(&mut self, bytes: &[u8]) {
+    fn reach_server(&mut self, bytes: &[u8]) {
         let original = self.original(bytes);
         match peek(bytes) {
             Some(Peek::Hello { key_id, .. }) => {
@@ -280,7 +280,7 @@ impl World {
         }
     }
 
-    fn to_device(&mut self, who: usize, bytes: &[u8]) {
+    fn reach_device(&mut self, who: usize, bytes: &[u8]) {
         let original = self.original(bytes);
         let made = original.and_then(|at| self.made.get(at));
         let device = &mut self.devices[who];

@@ -2,8 +2,8 @@
 //! the same.
 
 use lb_core::wire::{
-    self, DecodeError, EncodeError, Frame, MESSAGE_BYTES_MAX, REPORT_BYTES_MAX, REQUEST_OVERHEAD,
-    RESPONSE_OVERHEAD_MAX, ServerEntry,
+    self, DecodeError, EncodeError, FromEdge, MESSAGE_BYTES_MAX, REPORT_BYTES_MAX, REQUEST_OVERHEAD,
+    RESPONSE_OVERHEAD_MAX, ServerEntry, ToEdge,
 };
 
 /// Runs one input.
@@ -12,7 +12,8 @@ use lb_core::wire::{
 /// When a law is broken.
 pub fn run(data: &[u8]) {
     message(data);
-    frame(data);
+    from_edge(data);
+    to_edge(data);
     report(data);
 }
 
@@ -31,7 +32,8 @@ fn message(data: &[u8]) {
         }
     };
     assert_eq!(header, Ok(message.header));
-    assert_eq!(wire::frame(data), Ok(Frame::Message(data)));
+    assert_eq!(wire::from_edge(data), Ok(FromEdge::Message(data)));
+    assert_eq!(wire::to_edge(data), Ok(ToEdge::Message(data)));
 
     let mut bytes = vec![0; MESSAGE_BYTES_MAX + data.len() + 16];
     let used = wire::encode(&message, &mut bytes[..MESSAGE_BYTES_MAX]).expect("MESSAGE_BYTES_MAX suffices");
@@ -59,36 +61,46 @@ fn list(data: &[u8]) -> Option<Vec<ServerEntry<'_>>> {
     wire::servers(data).map(Iterator::collect)
 }
 
-fn frame(data: &[u8]) {
-    let Ok(frame) = wire::frame(data) else { return };
-    let mut bytes = vec![0; data.len() + RESPONSE_OVERHEAD_MAX];
+fn from_edge(data: &[u8]) {
+    let Ok(frame) = wire::from_edge(data) else { return };
+    let mut bytes = vec![0; data.len()];
     let used = match &frame {
-        Frame::Message(bytes) => return assert_eq!(*bytes, data),
-        Frame::Request(request) => {
+        FromEdge::Message(bytes) => return assert_eq!(*bytes, data),
+        FromEdge::Request(request) => {
             let used = request.encode(&mut bytes).expect("as much room as it had");
             assert_eq!(used, REQUEST_OVERHEAD + request.method.len() + request.body.len());
-            assert_eq!(
-                request.encode(&mut bytes[..used - 1]),
-                Err(EncodeError::BufferTooSmall)
-            );
+            let short = request.encode(&mut bytes[..used - 1]);
+            assert_eq!(short, Err(EncodeError::BufferTooSmall));
             request.encode(&mut bytes[..used])
         }
-        Frame::Response(response) => {
+        FromEdge::Cancel { life, call } => wire::encode_cancel(*life, *call, &mut bytes),
+    };
+    let used = used.expect("as much room as it had");
+    assert_eq!(wire::from_edge(&bytes[..used]), Ok(frame));
+    let unknown = DecodeError::UnknownKind(data[1]);
+    assert_eq!(wire::to_edge(data), Err(unknown), "only an edge sends it");
+}
+
+fn to_edge(data: &[u8]) {
+    let Ok(frame) = wire::to_edge(data) else { return };
+    let mut bytes = vec![0; data.len() + RESPONSE_OVERHEAD_MAX];
+    let used = match &frame {
+        ToEdge::Message(bytes) => return assert_eq!(*bytes, data),
+        ToEdge::Response(response) => {
             let used = response
                 .encode(&mut bytes)
                 .expect("RESPONSE_OVERHEAD_MAX suffices");
             assert!(used <= RESPONSE_OVERHEAD_MAX + response.body.len());
-            assert_eq!(
-                response.encode(&mut bytes[..used - 1]),
-                Err(EncodeError::BufferTooSmall)
-            );
+            let short = response.encode(&mut bytes[..used - 1]);
+            assert_eq!(short, Err(EncodeError::BufferTooSmall));
             response.encode(&mut bytes[..used])
         }
-        Frame::Working { call } => wire::encode_working(*call, &mut bytes),
-        Frame::Cancel { life, call } => wire::encode_cancel(*life, *call, &mut bytes),
+        ToEdge::Working { call } => wire::encode_working(*call, &mut bytes),
     };
     let used = used.expect("as much room as it had");
-    assert_eq!(wire::frame(&bytes[..used]), Ok(frame));
+    assert_eq!(wire::to_edge(&bytes[..used]), Ok(frame));
+    let unknown = DecodeError::UnknownKind(data[1]);
+    assert_eq!(wire::from_edge(data), Err(unknown), "only a server sends it");
 }
 
 fn report(data: &[u8]) {
