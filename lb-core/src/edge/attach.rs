@@ -149,6 +149,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let (mut best, mut others, mut next) = (None, false, None);
         for slot in (0_u8..).take(SERVERS) {
             let wanted = self.calls.iter().any(|call| call.waits_for(slot));
+            let asked = self.calls.iter().any(|call| call.may_hear(slot));
             let link = self.link(slot);
             let worn = link.map(|link| link.unanswered >= UNANSWERED_MAX || link.session.needs_rekey());
             let Some(place) = self.places.get_mut(usize::from(slot)) else {
@@ -165,7 +166,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 None => None,
             };
             let unlisted = !place.seed && place.listed_until <= now;
-            if unlisted && worn.is_none() && place.load.own_in_flight() == 0 && target != Some(slot) {
+            let idle = place.load.own_in_flight() == 0 && !asked && target != Some(slot);
+            if unlisted && worn.is_none() && idle {
                 *place = super::Place::FREE;
                 continue;
             }
@@ -203,8 +205,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     fn end_attempt(&mut self) {
         let Some((slot, until)) = self.attempt else { return };
         let waits = |slot| self.calls.iter().any(|call| call.waits_for(slot));
+        let startable = |slot| {
+            let rested = self.place(slot).is_some_and(|place| place.not_before <= self.now);
+            rested && self.link(slot).is_none()
+        };
         let mut wanted = (0_u8..).take(SERVERS).filter(|slot| waits(*slot));
-        let preempted = !waits(slot) && wanted.any(|slot| self.link(slot).is_none());
+        let preempted = !waits(slot) && wanted.any(startable);
         if self.now < until && !preempted {
             return;
         }

@@ -124,10 +124,10 @@ impl core::error::Error for CallsFull {}
 pub(super) struct Call {
     number: u32,
     fail_over: bool,
-    /// A server may have heard of it.
-    sent: bool,
     /// A server said that it cannot do it any more.
     forgotten: bool,
+    /// Bit by place: may have heard of it, and may answer.
+    asked: u32,
     /// Bit by place: asked in vain.
     tried: u32,
     candidates: u8,
@@ -157,12 +157,17 @@ enum State {
     },
 }
 
+/// Of a place. There are at most 32.
+const fn bit(slot: u8) -> u32 {
+    1_u32.wrapping_shl(slot as u32)
+}
+
 impl Call {
     pub(super) const FREE: Self = Self {
         number: 0,
         fail_over: true,
-        sent: false,
         forgotten: false,
+        asked: 0,
         tried: 0,
         candidates: 0,
         deadline: Instant::ZERO,
@@ -174,6 +179,16 @@ impl Call {
             State::Asking { slot, .. } => Some(slot),
             _ => None,
         }
+    }
+
+    /// A server may have heard of it.
+    const fn is_sent(&self) -> bool {
+        self.asked != 0
+    }
+
+    /// Whether it is not over, and the server in this place may answer it.
+    pub(super) const fn may_hear(&self, slot: u8) -> bool {
+        matches!(self.state, State::Choosing { .. } | State::Asking { .. }) && self.asked & bit(slot) != 0
     }
 
     pub(super) fn waits_for(&self, slot: u8) -> bool {
@@ -259,7 +274,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     pub fn finish(&mut self, now: Instant, id: CallId) {
         self.advance(now);
         if let Some(index) = self.index_of(id.number) {
-            let told = self.calls.get(index).filter(|call| call.sent);
+            let told = self.calls.get(index).filter(|call| call.is_sent());
             let told = told.and_then(Call::slot);
             self.release(index);
             if let (Some(slot), Some(call)) = (told, self.calls.get_mut(index)) {
@@ -285,11 +300,11 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             return Err(CallError::Method);
         }
         let room = buffer.min(usize::from(self.datagram));
-        let limit = room
-            .saturating_sub(OVERHEAD_BYTES)
-            .saturating_sub(REQUEST_OVERHEAD)
-            .saturating_sub(method);
-        if outgoing.body.len() > limit {
+        let taken = OVERHEAD_BYTES
+            .saturating_add(REQUEST_OVERHEAD)
+            .saturating_add(method);
+        let limit = room.saturating_sub(taken);
+        if room < taken || outgoing.body.len() > limit {
             return Err(CallError::TooLong { limit });
         }
         Ok(())
@@ -309,7 +324,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if self.now >= call.deadline {
             self.release(index);
             return Some(CallPoll::Failed(match chosen {
-                Err(reason) if !call.sent => CallError::NoServer(reason),
+                Err(reason) if !call.is_sent() => CallError::NoServer(reason),
                 _ => CallError::Deadline,
             }));
         }
@@ -361,11 +376,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             self.release(index);
             return Some(CallPoll::Failed(CallError::Deadline));
         }
+        if !self.link_up {
+            return Some(CallPoll::Wait(call.deadline));
+        }
         if self.link(slot).is_none() {
             let hopeless = self
                 .place(slot)
                 .is_none_or(|place| place.not_before > self.now || place.draining);
-            if hopeless && (call.fail_over || !call.sent) {
+            if hopeless && (call.fail_over || !call.is_sent()) {
                 self.elsewhere(index, slot);
                 return None;
             }
@@ -414,13 +432,13 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             return;
         };
         if let State::Asking { tries, due, once, .. } = &mut call.state {
-            *once = (*tries == 0 && !call.sent).then_some(now);
+            *once = (*tries == 0 && call.asked == 0).then_some(now);
             *tries = tries.saturating_add(1).min(TRIES);
             // Early enough to ask somebody else before the deadline.
             let quarter = Duration::from_micros(left.as_micros() >> 2);
             *due = now.saturating_add(rtt.timeout(*tries).min(quarter.max(PAUSE_MIN)));
         }
-        call.sent = true;
+        call.asked |= bit(slot);
         self.counters.requests = self.counters.requests.saturating_add(1);
     }
 
@@ -445,7 +463,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         if !call.waits_for(slot) {
             return;
         }
-        call.tried |= 1_u32.checked_shl(u32::from(slot)).unwrap_or(0);
+        call.tried |= bit(slot);
         call.state = State::Choosing { not_before: now };
         if let Some(place) = self.place_mut(slot) {
             place.load.finish();
@@ -453,16 +471,12 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         self.counters.moved = self.counters.moved.saturating_add(1);
     }
 
-    /// The call with this number, if it waits for an answer, and whom it asks now.
-    pub(super) fn call_numbered(&self, number: u32) -> Option<(usize, u8)> {
+    /// The call with this number, if the server in this place was asked and an answer is still awaited; and whether that
+    /// is the server it asks now.
+    pub(super) fn call_asked(&self, number: u32, from: u8) -> Option<(usize, bool)> {
         let index = self.index_of(number)?;
-        let call = self.calls.get(index)?;
-        match call.state {
-            State::Asking { slot, .. } => Some((index, slot)),
-            // Given up on, but it answered after all.
-            State::Choosing { .. } if call.sent => Some((index, u8::MAX)),
-            _ => None,
-        }
+        let call = self.calls.get(index).filter(|call| call.may_hear(from))?;
+        Some((index, call.waits_for(from)))
     }
 
     /// The server cannot tell whether it did this before: whether another one may be asked.

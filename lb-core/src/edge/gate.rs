@@ -12,7 +12,8 @@ use crate::load::LoadMeter;
 use crate::member::Addr;
 use crate::time::{Duration, Instant};
 use crate::wire::seal::{
-    ChaCha20Poly1305, Cipher, HEADER_BYTES, KeyStore, Peek, RANDOM_BYTES, Seat, peek, verify_hello,
+    ChaCha20Poly1305, Cipher, HEADER_BYTES, KeyStore, OVERHEAD_BYTES, Peek, RANDOM_BYTES, Seat, peek,
+    verify_hello,
 };
 use crate::wire::{self, Body, EncodeError, Flags, FromEdge, Header, Kind, Message, Outcome, Response};
 
@@ -190,8 +191,9 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
         heard.ok_or(Unwelcome)
     }
 
-    /// Answers a request, each one that was handed out once; what is to be sent is in `out`. `None` when its caller gave it
-    /// up or is gone.
+    /// Answers a request, each one that was handed out once; what is to be sent is in `out`. A body that its caller cannot
+    /// take or that `out` has no room for becomes [`Outcome::ResponseTooLarge`]. `None` when its caller gave it up or is
+    /// gone.
     pub fn respond(
         &mut self,
         now: Instant,
@@ -202,22 +204,31 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
         out: &mut [u8],
     ) -> Option<Transmit> {
         self.meter.finish(now, Some(took));
-        let (outcome, body) = if body.len() > usize::from(work.response_max) {
-            let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
-            (Outcome::ResponseTooLarge { size }, [].as_slice())
-        } else {
-            (outcome, body)
-        };
-        let response = Response {
-            call: work.call,
-            outcome,
-            load: self.meter.report(now),
-            body,
-        };
+        let load = self.meter.report(now);
         let guest = self.guests.iter_mut().find(|guest| guest.key_id == work.key_id)?;
-        let payload = out.get_mut(HEADER_BYTES..)?;
-        let length = response.encode(payload).ok()?;
-        let wanted = match (outcome, Vec::from_slice(payload.get(..length)?)) {
+        let room = out.len().saturating_sub(OVERHEAD_BYTES);
+        let behind = out.get_mut(HEADER_BYTES..).unwrap_or_default();
+        let payload = behind.get_mut(..room).unwrap_or_default();
+        let mut write = |outcome, body: &[u8]| {
+            let call = work.call;
+            let response = Response {
+                call,
+                outcome,
+                load,
+                body,
+            };
+            let length = response.encode(payload).ok()?;
+            Some((outcome, length, Vec::from_slice(payload.get(..length)?)))
+        };
+        let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let fits = body.len() <= usize::from(work.response_max);
+        let written = fits.then(|| write(outcome, body)).flatten();
+        let written = written.or_else(|| write(Outcome::ResponseTooLarge { size }, &[]));
+        let Some((outcome, length, kept)) = written else {
+            guest.served.abandon(work.life, work.call);
+            return None;
+        };
+        let wanted = match (outcome, kept) {
             // It was not executed, so it may come again.
             (Outcome::Overloaded { .. } | Outcome::Leaving, _) => guest.served.refuse(work.life, work.call),
             (_, Ok(kept)) => guest.served.answer(work.life, work.call, kept),

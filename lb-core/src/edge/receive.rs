@@ -301,11 +301,11 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     }
 
     fn receive_response<'a>(&mut self, slot: u8, response: &Response<'a>) -> Received<'a> {
-        let Some((call, sent_to)) = self.call_numbered(response.call) else {
+        let Some((call, asked_now)) = self.call_asked(response.call, slot) else {
             return Received::Control;
         };
         // A server asked earlier may answer late: as good as any, and the other one is told.
-        if sent_to == slot {
+        if asked_now {
             self.sample_call(call);
         }
         let now = self.now;

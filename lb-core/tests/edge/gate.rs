@@ -226,6 +226,42 @@ fn answers_have_limits() {
     );
 }
 
+/// Found by fuzzing: the call was worked on for ever.
+#[test]
+fn an_answer_longer_than_a_datagram_is_refused_and_its_place_free_again() {
+    let mut pair = Pair::new();
+    pair.run(None, 20, false);
+    let mut out = [0; 600];
+    let mut buffer = [0; 600];
+    let filter = Filter::everything();
+    let outgoing = Outgoing {
+        method: "upper",
+        body: b"abc",
+        response_max: 2_000,
+        filter: &filter,
+    };
+    pair.quick = false;
+    let call = pair.edge.call(pair.now, BUDGET, true).unwrap();
+    let CallPoll::Transmit(sent) = pair.edge.poll_call(pair.now, call, &outgoing, &mut buffer) else {
+        panic!("not sent");
+    };
+    assert_eq!(pair.ask_gate(addr(2), &mut buffer[..sent.len]), Ok(None));
+    let id = pair.open.remove(0);
+    let body = [b'x'; 590];
+    let sent = pair
+        .gate
+        .respond(pair.now, id, Outcome::Ok, &body, Duration::ZERO, &mut out)
+        .expect("a refusal");
+    let received = pair.edge.handle_datagram(pair.now, addr(1), &mut out[..sent.len]);
+    let Ok(Received::Answer(answer)) = received else {
+        panic!("{received:?}")
+    };
+    assert_eq!(
+        answer.result,
+        Err(lb_core::edge::Refusal::ResponseTooLarge { size: 590 })
+    );
+}
+
 #[test]
 fn strangers_are_met_with_silence_and_room_is_bounded() {
     let mut pair = Pair::new();

@@ -2,6 +2,7 @@
 
 mod faults;
 mod gate;
+mod hostile;
 mod scenes;
 mod server;
 mod world;

@@ -138,7 +138,8 @@ impl Server {
         Vec::new()
     }
 
-    fn seal(&mut self, id: u32, payload: &[u8]) -> Option<Vec<u8>> {
+    /// Seals a payload for a device that has a session.
+    pub(crate) fn seal(&mut self, id: u32, payload: &[u8]) -> Option<Vec<u8>> {
         let mut out = [0; DATAGRAM];
         let session = self.devices.get_mut(&id)?.seat.session()?;
         let length = session.seal(payload, &mut out).ok()?;

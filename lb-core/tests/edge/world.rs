@@ -142,6 +142,13 @@ impl World {
         }
     }
 
+    /// Has a server say something of its own accord.
+    pub(crate) fn tell(&mut self, server: usize, payload: &[u8]) {
+        let server = &mut self.servers[server];
+        let (addr, datagram) = (server.addr, server.seal(KEY_ID, payload));
+        self.send(true, addr, &datagram.expect("a session"));
+    }
+
     pub(crate) fn calls_in_flight(&self) -> usize {
         self.waiting.len()
     }
