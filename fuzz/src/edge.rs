@@ -96,7 +96,7 @@ impl World {
         let mut world = Self {
             now,
             fresh: Fresh::default(),
-            edge: Client::new(now, config).expect("sound"),
+            edge: Client::new(now, config.check().expect("sound")),
             key,
             servers: (0..SERVERS).map(server).collect(),
             tag: 0,

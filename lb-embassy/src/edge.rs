@@ -16,7 +16,6 @@ use crate::clock;
 use crate::fmt::debug;
 use crate::handle::EdgeHandle;
 use crate::socket::{Datagrams, Link, Socket, SocketSlices};
-use crate::state::Core;
 use crate::step::{STEPS, Step};
 use crate::storage::{EdgeStorage, Storage, with};
 
@@ -60,7 +59,7 @@ impl<
     ) -> Result<Self, ConfigError> {
         let config =
             config.datagram(EdgeStorage::<M, SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>::DATAGRAM_BYTES);
-        let (shared, buffers) = storage.fill(Core::new(clock::now(), config)?);
+        let (shared, buffers) = storage.fill(clock::now(), config.check()?);
         Ok(Self {
             stack,
             buffers,

@@ -246,7 +246,7 @@ mod tests {
 
     fn state() -> TestState {
         let config = Config::new(DeviceKey::new(7, &[1; 32], "orchard"), 1).datagram(256);
-        let mut core = crate::state::Core::new(Instant::ZERO, config).unwrap();
+        let mut core = crate::state::Core::new(Instant::ZERO, config.check().unwrap());
         core.add_seed(Instant::ZERO, server()).unwrap();
         State::new(core)
     }

@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use lb_core::Instant;
-use lb_core::edge::{Choice, Counters, DATAGRAM_BYTES_MIN, PickError, ServerView, Status};
+use lb_core::edge::{Checked, Choice, Counters, DATAGRAM_BYTES_MIN, PickError, ServerView, Status};
 use lb_core::load::LoadReport;
 use lb_core::member::{Filter, Tags, TagsError};
 use lb_core::wire::seal::{ChaCha20Poly1305, Cipher};
@@ -75,9 +75,11 @@ impl<
 
     pub(crate) fn fill(
         &mut self,
-        core: Core<SERVERS, SESSIONS, CALLS, TAGS, C>,
+        now: Instant,
+        config: Checked<TAGS>,
     ) -> (&<Self as sealed::Storage>::Shared, SocketSlices<'_>) {
-        let shared = self.shared.write(Mutex::new(RefCell::new(State::new(core))));
+        let state = State::new(Core::new(now, config));
+        let shared = self.shared.write(Mutex::new(RefCell::new(state)));
         (shared, self.socket.slices())
     }
 }

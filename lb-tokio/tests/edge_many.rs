@@ -57,7 +57,7 @@ impl Crowd {
         let edges = ids.map(|id| {
             let config = Config::new(key(id, 1), u32::from_be_bytes(random()))
                 .timers(Timers::scaled(HEARTBEAT.into()).unwrap());
-            let mut edge = CoreEdge::new(start, config).unwrap();
+            let mut edge = CoreEdge::new(start, config.check().unwrap());
             edge.add_seed(start, Addr::from(server)).unwrap();
             let ip = std::net::Ipv4Addr::from(0x7f02_0000 | (id / 200));
             let socket = std::net::UdpSocket::bind((ip, 0)).unwrap();

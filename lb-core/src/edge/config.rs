@@ -100,16 +100,26 @@ impl<const TAGS: usize> Config<TAGS> {
         NodeId::new(self.newest.id())
     }
 
-    pub(super) const fn check(&self) -> Result<(), ConfigError> {
+    /// Checks that they make sense.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field to change.
+    pub fn check(self) -> Result<Checked<TAGS>, ConfigError> {
         if self.epoch == 0 {
             return Err(ConfigError::EpochZero);
         }
         if self.datagram < DATAGRAM_BYTES_MIN {
             return Err(ConfigError::DatagramTooShort);
         }
-        Ok(())
+        Ok(Checked(self))
     }
 }
+
+/// Settings that make sense. Apart from [`Config`] so that making an [`super::Edge`] cannot fail: a result that holds
+/// one would be copied through the stack of a small device.
+#[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Checked<const TAGS: usize>(pub(super) Config<TAGS>);
 
 /// Settings that make no sense; the variant names the field to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,3 +142,20 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let config = || Config::<0>::new(DeviceKey::new(7, &[1; 32], "orchard"), 1);
+        let error = |config: Config<0>| config.check().unwrap_err();
+        assert_eq!(error(config().epoch(0)), ConfigError::EpochZero);
+        assert_eq!(
+            error(config().datagram(DATAGRAM_BYTES_MIN - 1)),
+            ConfigError::DatagramTooShort
+        );
+        assert!(config().datagram(DATAGRAM_BYTES_MIN).check().is_ok());
+    }
+}

@@ -51,7 +51,7 @@ use crate::wire::seal::{ChaCha20Poly1305, Cipher, Initiator};
 use place::{Link, Place, owed};
 
 pub use call::{CALLS_MAX, CallError, CallId, CallPoll, CallsFull, Outgoing};
-pub use config::{Config, ConfigError, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MIN};
+pub use config::{Checked, Config, ConfigError, DATAGRAM_BYTES_DEFAULT, DATAGRAM_BYTES_MIN};
 pub use event::{Counters, Event, ServerState, ServerView, Status};
 pub use gate::{Gate, GateCounters, Heard, Random, Unwelcome, Work, WorkId};
 pub use receive::{Answer, Dropped, Received, Refusal};
@@ -80,7 +80,7 @@ const LATE_TURNS_MAX: u8 = crate::node::LATE_TURNS_MAX;
 ///
 /// let key = DeviceKey::new(7, &[0x42; 32], "orchard");
 /// let random_at_boot = 0x1234_5678; // from hardware
-/// let mut edge: Edge<8, 4, 2, 16> = Edge::new(Instant::ZERO, Config::new(key, random_at_boot))?;
+/// let mut edge: Edge<8, 4, 2, 16> = Edge::new(Instant::ZERO, Config::new(key, random_at_boot).check()?);
 /// let server: core::net::SocketAddr = "10.0.0.7:7500".parse()?;
 /// edge.add_seed(Instant::ZERO, server.into())?;
 ///
@@ -148,14 +148,13 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     };
 
     /// An edge that knows no server yet: give it one with [`Edge::add_seed`].
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the field to change.
-    pub fn new(now: Instant, config: Config<TAGS>) -> Result<Self, ConfigError> {
+    // Not inlined, so that it is made where it is to be, without a copy on the stack.
+    #[inline(never)]
+    #[must_use]
+    pub fn new(now: Instant, Checked(config): Checked<TAGS>) -> Self {
         let () = Self::SIZES;
-        config.check()?;
         let id = config.id();
-        Ok(Self {
+        Self {
             id,
             life: config.life,
             epoch: config.epoch,
@@ -183,7 +182,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             reported_attached: false,
             dirty: false,
             counters: Counters::default(),
-        })
+        }
     }
 
     /// Who this is: its key id, as a node id in the edges' own namespace.

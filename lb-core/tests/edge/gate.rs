@@ -37,7 +37,7 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let now = Instant::from_secs(1);
-        let mut edge = Client::new(now, Config::new(key(7), 99)).unwrap();
+        let mut edge = Client::new(now, Config::new(key(7), 99).check().unwrap());
         edge.add_seed(now, addr(1)).unwrap();
         Self {
             now,
@@ -266,7 +266,7 @@ fn an_answer_longer_than_a_datagram_is_refused_and_its_place_free_again() {
 fn strangers_are_met_with_silence_and_room_is_bounded() {
     let mut pair = Pair::new();
     let hello = |id: u32, now: Instant| {
-        let mut edge = Client::new(now, Config::new(key(id), 1)).unwrap();
+        let mut edge = Client::new(now, Config::new(key(id), 1).check().unwrap());
         edge.add_seed(now, addr(1)).unwrap();
         edge.handle_timeout(now, &mut || [id as u8; 16]);
         let mut buffer = [0; 600];

@@ -99,7 +99,7 @@ impl World {
         let mut world = Self::new(seed, servers);
         let newest = DeviceKey::new(KEY_ID, &[0x43; 32], "orchard");
         let config = Config::new(newest, 1).older_key(key());
-        world.edge = TestEdge::new(world.now, config).unwrap();
+        world.edge = TestEdge::new(world.now, config.check().unwrap());
         world
     }
 
@@ -330,7 +330,7 @@ impl World {
 
 fn edge(now: Instant, life: u32) -> TestEdge {
     let tags = Tags::parse("zone=eu-1").unwrap();
-    TestEdge::new(now, Config::new(key(), life).tags(tags)).unwrap()
+    TestEdge::new(now, Config::new(key(), life).tags(tags).check().unwrap())
 }
 
 fn random(rng: &mut Sfc32) -> [u8; 16] {

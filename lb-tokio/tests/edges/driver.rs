@@ -108,7 +108,7 @@ impl<C: Cipher + Send + 'static> DeviceWith<C> {
         if let Some(older) = options.older {
             config = config.older_key(older);
         }
-        let mut edge = CoreEdge::<C>::new(Instant::ZERO, config).unwrap();
+        let mut edge = CoreEdge::<C>::new(Instant::ZERO, config.check().unwrap());
         for seed in seeds {
             edge.add_seed(Instant::ZERO, Addr::from(*seed)).unwrap();
         }

@@ -138,9 +138,8 @@ fn an_edge(bytes: &mut [u8], text: &str, filter: &Filter) {
         .datagram(black_box(512))
         .seed(black_box(9))
         .serves(black_box(true));
-    let Ok(mut edge) = Edge::<16, 4, 2, 16, Ascon128>::new(now(), config) else {
-        return;
-    };
+    let Ok(config) = config.check() else { return };
+    let mut edge = Edge::<16, 4, 2, 16, Ascon128>::new(now(), config);
     let mut buffer = [0; 512];
     while black_box(true) {
         let addr = Addr::from(black_box(core::net::SocketAddr::from(([10, 0, 2, 2], 7500))));
