@@ -1,5 +1,6 @@
 //! Attackers at the edge listener: what they send is dropped in silence and counted, and honest edges notice nothing.
 
+#[macro_use]
 mod edges;
 mod support;
 
@@ -8,14 +9,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use edges::raw::{Raw, SILENCE, heard, hello, message, response, socket};
+use edges::raw::{RawWith, SILENCE, heard, hello, message, response, socket};
 use edges::{CLUSTER, Keys, counters, edge_status, edges as listed, gateway, key};
 use lb_tokio::core::member::Addr;
-use lb_tokio::core::wire::seal::{DeviceKey, WELCOME_BYTES};
+use lb_tokio::core::wire::seal::{Ascon128, ChaCha20Poly1305, Cipher, DeviceKey, WELCOME_BYTES};
 use lb_tokio::core::wire::{Body, Flags, Outcome, decode, servers};
 use lb_tokio::edge::EdgeCounters;
 use lb_tokio::{Cluster, Server};
 use support::{World, eventually, server};
+
+with_each_cipher! {
+    a_datagram_changed_anywhere_or_cut_off_is_dropped,
+    a_hello_changed_anywhere_or_cut_off_is_dropped,
+    foreign_keys_and_clusters_get_no_answer,
+    replays_do_nothing_wherever_they_come_from,
+    what_a_server_sends_is_not_taken_by_a_server,
+    an_edge_moves_by_what_it_says_itself_and_nothing_else,
+    hellos_cannot_end_a_session_nor_be_reflected_larger,
+    session_tags_differ_and_cannot_be_foretold,
+    acknowledgements_say_who_the_server_is_and_no_more_than_is_asked,
+}
 
 async fn listener(devices: u32) -> (World, Cluster, SocketAddr) {
     let world = World::new();
@@ -24,10 +37,9 @@ async fn listener(devices: u32) -> (World, Cluster, SocketAddr) {
     (world, node, addr)
 }
 
-#[tokio::test]
-async fn a_datagram_changed_anywhere_or_cut_off_is_dropped() {
+async fn a_datagram_changed_anywhere_or_cut_off_is_dropped<C: Cipher>() {
     let (_world, node, addr) = listener(1).await;
-    let mut raw = Raw::join(&key(1, 1), addr).await;
+    let mut raw = RawWith::<C>::join(&key(1, 1), addr).await;
     let before = counters(&node);
     let request = raw.request(7, 1, "echo", b"payload");
     let datagram = raw.seal(&request);
@@ -58,10 +70,9 @@ async fn a_datagram_changed_anywhere_or_cut_off_is_dropped() {
     assert_eq!(response(&raw.payload().await.unwrap()).body, b"payload");
 }
 
-#[tokio::test]
-async fn a_hello_changed_anywhere_or_cut_off_is_dropped() {
+async fn a_hello_changed_anywhere_or_cut_off_is_dropped<C: Cipher>() {
     let (_world, node, addr) = listener(1).await;
-    let (_, hello) = hello(&key(1, 1));
+    let (_, hello) = hello::<C>(&key(1, 1));
     let socket = socket().await;
     for at in 0..hello.len() {
         let mut bent = hello;
@@ -72,6 +83,7 @@ async fn a_hello_changed_anywhere_or_cut_off_is_dropped() {
     assert_eq!(heard(&socket, SILENCE).await, None);
     let after = counters(&node);
     assert_eq!((after.datagrams, after.welcomes), (2 * hello.len() as u64, 0));
+    assert_eq!(after.hellos_suite, 1, "the byte of the suite");
     assert_eq!(listed(&node).total, 0, "strangers cost no memory");
     socket.send_to(&hello, addr).await.unwrap();
     assert_eq!(
@@ -80,8 +92,7 @@ async fn a_hello_changed_anywhere_or_cut_off_is_dropped() {
     );
 }
 
-#[tokio::test]
-async fn foreign_keys_and_clusters_get_no_answer() {
+async fn foreign_keys_and_clusters_get_no_answer<C: Cipher>() {
     let (_world, node, addr) = listener(2).await;
     let foreign = [
         key(1, 2),
@@ -90,14 +101,14 @@ async fn foreign_keys_and_clusters_get_no_answer() {
         key(3, 1),
     ];
     for key in &foreign {
-        assert!(Raw::shake_hands(key, addr).await.is_none());
+        assert!(RawWith::<C>::shake_hands(key, addr).await.is_none());
     }
     let after = counters(&node);
     assert_eq!((after.hellos_forged, after.hellos_unknown), (15, 5));
     assert_eq!(listed(&node).total, 0);
 
     // A device with a key of its own speaks for itself alone.
-    let mut two = Raw::join(&key(2, 1), addr).await;
+    let mut two = RawWith::<C>::join(&key(2, 1), addr).await;
     let lie = message(1, Body::Heartbeat);
     two.send(&lie).await;
     assert!(two.is_silent().await);
@@ -124,8 +135,7 @@ fn psk_of(id: u32) -> [u8; 32] {
     psk
 }
 
-#[tokio::test]
-async fn replays_do_nothing_wherever_they_come_from() {
+async fn replays_do_nothing_wherever_they_come_from<C: Cipher>() {
     let world = World::new();
     let runs = Arc::new(AtomicU32::new(0));
     let count = runs.clone();
@@ -135,7 +145,7 @@ async fn replays_do_nothing_wherever_they_come_from() {
     });
     let node = gateway(&world, 1, serve, &Keys::of(1)).await;
     let addr = node.edge_addr().unwrap();
-    let mut raw = Raw::join(&key(1, 1), addr).await;
+    let mut raw = RawWith::<C>::join(&key(1, 1), addr).await;
     let home = raw.socket.local_addr().unwrap();
     let requests: Vec<Vec<u8>> = (1..=8)
         .map(|call| {
@@ -171,10 +181,9 @@ async fn replays_do_nothing_wherever_they_come_from() {
     assert_eq!(runs.load(Ordering::SeqCst), 8);
 }
 
-#[tokio::test]
-async fn what_a_server_sends_is_not_taken_by_a_server() {
+async fn what_a_server_sends_is_not_taken_by_a_server<C: Cipher>() {
     let (_world, node, addr) = listener(1).await;
-    let mut raw = Raw::join(&key(1, 1), addr).await;
+    let mut raw = RawWith::<C>::join(&key(1, 1), addr).await;
     let heartbeat = raw.message(Body::Heartbeat);
     raw.send(&heartbeat).await;
     let ack = heard(&raw.socket, SILENCE * 10).await.unwrap();
@@ -184,7 +193,7 @@ async fn what_a_server_sends_is_not_taken_by_a_server() {
     turned[1] = 3;
     turned[13] = 200;
     raw.socket.send_to(&turned, addr).await.unwrap();
-    let (_, hello) = hello(&key(1, 1));
+    let (_, hello) = hello::<C>(&key(1, 1));
     raw.socket.send_to(&hello, addr).await.unwrap();
     let welcome = heard(&raw.socket, SILENCE * 10).await.unwrap();
     raw.socket.send_to(&welcome, addr).await.unwrap();
@@ -195,10 +204,9 @@ async fn what_a_server_sends_is_not_taken_by_a_server() {
     assert!(raw.beats().await);
 }
 
-#[tokio::test]
-async fn an_edge_moves_by_what_it_says_itself_and_nothing_else() {
+async fn an_edge_moves_by_what_it_says_itself_and_nothing_else<C: Cipher>() {
     let (_world, node, addr) = listener(1).await;
-    let mut raw = Raw::join(&key(1, 1), addr).await;
+    let mut raw = RawWith::<C>::join(&key(1, 1), addr).await;
     let home = raw.socket.local_addr().unwrap();
     let heartbeat = raw.message(Body::Heartbeat);
     let at = || edge_status(&node, 1).unwrap().addr.unwrap();
@@ -225,11 +233,10 @@ async fn an_edge_moves_by_what_it_says_itself_and_nothing_else() {
     assert_eq!(at(), raw.socket.local_addr().unwrap());
 }
 
-#[tokio::test]
-async fn hellos_cannot_end_a_session_nor_be_reflected_larger() {
+async fn hellos_cannot_end_a_session_nor_be_reflected_larger<C: Cipher>() {
     let (_world, node, addr) = listener(1).await;
-    let recorded: Vec<_> = (0..10).map(|_| hello(&key(1, 1)).1).collect();
-    let mut raw = Raw::join(&key(1, 1), addr).await;
+    let recorded: Vec<_> = (0..10).map(|_| hello::<C>(&key(1, 1)).1).collect();
+    let mut raw = RawWith::<C>::join(&key(1, 1), addr).await;
     let attacker = socket().await;
     for _ in 0..3 {
         for hello in &recorded {
@@ -242,16 +249,55 @@ async fn hellos_cannot_end_a_session_nor_be_reflected_larger() {
     let status = edge_status(&node, 1).unwrap();
     assert_eq!((status.sessions, listed(&node).total), (1, 1));
     // The device itself gets in all the same.
-    let mut reborn = Raw::join(&key(1, 1), addr).await;
+    let mut reborn = RawWith::<C>::join(&key(1, 1), addr).await;
     assert!(reborn.beats().await && !raw.beats().await);
 }
 
 #[tokio::test]
-async fn session_tags_differ_and_cannot_be_foretold() {
+async fn a_device_may_change_its_cipher_and_nobody_else_does_it_for_it() {
+    change_of_cipher::<ChaCha20Poly1305, Ascon128>().await;
+    change_of_cipher::<Ascon128, ChaCha20Poly1305>().await;
+}
+
+async fn change_of_cipher<A: Cipher, B: Cipher>() {
+    let (_world, node, addr) = listener(2).await;
+    let (key, attacker) = (key(1, 1), socket().await);
+    // Recorded, and never answered to the device.
+    let recorded = [hello::<A>(&key).1, hello::<B>(&key).1, hello::<A>(&key).1];
+    let mut former = RawWith::<A>::join(&key, addr).await;
+    let mut waiting = RawWith::<A>::shake_hands(&key, addr).await.unwrap();
+    let mut present = RawWith::<B>::join(&key, addr).await;
+    for _ in 0..3 {
+        for hello in &recorded {
+            attacker.send_to(hello, addr).await.unwrap();
+            assert!(heard(&attacker, SILENCE * 10).await.is_some());
+        }
+        assert!(present.beats().await, "the established session goes on");
+    }
+    let status = edge_status(&node, 1).unwrap();
+    assert_eq!(
+        (status.sessions, listed(&node).total),
+        (2, 1),
+        "one device, however it speaks"
+    );
+    assert!(
+        !former.beats().await && !waiting.beats().await,
+        "older than the present one"
+    );
+
+    // Its neighbour is free in its choice.
+    let mut neighbour = RawWith::<A>::join(&edges::key(2, 1), addr).await;
+    assert!(neighbour.beats().await && present.beats().await);
+    // And it may go back.
+    let mut reborn = RawWith::<A>::join(&key, addr).await;
+    assert!(reborn.beats().await && !present.beats().await);
+}
+
+async fn session_tags_differ_and_cannot_be_foretold<C: Cipher>() {
     let (_world, _node, addr) = listener(64).await;
     let mut tags = BTreeSet::new();
     for id in 1..=64 {
-        tags.insert(Raw::join(&key(id, 1), addr).await.session.tag());
+        tags.insert(RawWith::<C>::join(&key(id, 1), addr).await.session.tag());
     }
     let list: Vec<u32> = tags.iter().copied().collect();
     assert_eq!(list.len(), 64);
@@ -261,10 +307,9 @@ async fn session_tags_differ_and_cannot_be_foretold() {
     );
 }
 
-#[tokio::test]
-async fn acknowledgements_say_who_the_server_is_and_no_more_than_is_asked() {
+async fn acknowledgements_say_who_the_server_is_and_no_more_than_is_asked<C: Cipher>() {
     let (_world, node, addr) = listener(1).await;
-    let mut raw = Raw::shake_hands(&key(1, 1), addr).await.unwrap();
+    let mut raw = RawWith::<C>::shake_hands(&key(1, 1), addr).await.unwrap();
     // A heartbeat before the Join (which was lost): acknowledged, and asked to join.
     let heartbeat = raw.message(Body::Heartbeat);
     raw.send(&heartbeat).await;

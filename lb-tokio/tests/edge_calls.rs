@@ -1,5 +1,6 @@
 //! Calls of edges: who calls, once at most, cancellation, limits, errors; and what edges are told of servers.
 
+#[macro_use]
 mod edges;
 mod support;
 
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use edges::driver::{Device, End, Options, random};
-use edges::raw::{Raw, response};
+use edges::driver::{Device, DeviceWith, End, Options, random};
+use edges::raw::{Raw, RawWith, response};
 use edges::{Keys, counters, edge_status, gateway, key};
+use lb_tokio::core::wire::seal::{Ascon128, Cipher};
 use lb_tokio::core::wire::{Outcome, ToEdge, to_edge};
 use lb_tokio::{ClusterClientConfig, LoadBalancingStrategy, NodeId, Origin, Server};
 use tokio::net::UdpSocket;
@@ -68,11 +70,12 @@ fn counting() -> (
     (server, runs, go, dropped)
 }
 
-#[tokio::test]
-async fn an_edge_calls_and_is_shown() {
+with_each_cipher!(an_edge_calls_and_is_shown);
+
+async fn an_edge_calls_and_is_shown<C: Cipher + Send + 'static>() {
     let world = World::new();
     let node = gateway(&world, 1, server(), &Keys::of(1)).await;
-    let edge = Device::start(
+    let edge = DeviceWith::<C>::start(
         Options {
             tags: "zone=north",
             ..Options::new(key(1, 1))
@@ -169,8 +172,8 @@ async fn a_repeated_request_is_executed_once() {
         (Outcome::Ok, &b"1"[..])
     );
 
-    // In a new session of the same life it is still the same call.
-    let mut rekeyed = Raw::join(&key(1, 1), node.edge_addr().unwrap()).await;
+    // In a new session of the same life it is still the same call, even with the other cipher.
+    let mut rekeyed = RawWith::<Ascon128>::join(&key(1, 1), node.edge_addr().unwrap()).await;
     rekeyed.send(&request).await;
     assert_eq!(response(&rekeyed.payload().await.unwrap()).body, b"1");
     // In another life it is another.

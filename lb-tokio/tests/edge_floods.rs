@@ -11,7 +11,7 @@ use std::time::Duration;
 use edges::driver::{Device, Options, random};
 use edges::raw::{SILENCE, hello};
 use edges::{Keys, counters, edges as listed, gateway, gateway_with, key, loopback};
-use lb_tokio::core::wire::seal::WELCOME_BYTES;
+use lb_tokio::core::wire::seal::{ChaCha20Poly1305, WELCOME_BYTES};
 use lb_tokio::edge::EdgeListenerConfig;
 use support::{World, server};
 
@@ -142,7 +142,9 @@ async fn a_flood_of_hellos_keeps_nobody_out() {
         honest.last().unwrap().attached().await;
     }
     let before = resident_kb();
-    let recorded: Vec<Vec<u8>> = (1..=200).map(|id| hello(&key(id, 1)).1.to_vec()).collect();
+    let recorded: Vec<Vec<u8>> = (1..=200)
+        .map(|id| hello::<ChaCha20Poly1305>(&key(id, 1)).1.to_vec())
+        .collect();
     let replayed = recorded.clone();
     let forged = flood(addr, COUNT / 2, move |n| {
         let mut hello = recorded[n as usize % recorded.len()].clone();

@@ -12,7 +12,7 @@ use edges::driver::random;
 use edges::raw::{Raw, SILENCE, heard, hello, socket};
 use edges::{CLUSTER, Keys, counters, edge_status, edges as listed, gateway, gateway_with, key, loopback};
 use lb_tokio::core::Instant;
-use lb_tokio::core::wire::seal::Initiator;
+use lb_tokio::core::wire::seal::{ChaCha20Poly1305, Initiator};
 use lb_tokio::edge::{EdgeKeyFile, EdgeListenerConfig};
 use lb_tokio::identity::ClusterName;
 use support::{World, eventually, server};
@@ -134,7 +134,10 @@ async fn a_full_table_forgets_the_silent_and_never_the_living() {
         raws.push(Raw::join(&key(id, 1), addr).await);
     }
     let stranger = socket().await;
-    stranger.send_to(&hello(&key(4, 1)).1, addr).await.unwrap();
+    stranger
+        .send_to(&hello::<ChaCha20Poly1305>(&key(4, 1)).1, addr)
+        .await
+        .unwrap();
     assert_eq!(heard(&stranger, SILENCE).await, None, "all are alive");
     assert_eq!(counters(&node).refused, 1);
     // The first two fall silent (stale after 1.5 s), one after the other; the third lives.

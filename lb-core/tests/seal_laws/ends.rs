@@ -2,8 +2,8 @@
 
 use lb_core::Instant;
 use lb_core::wire::seal::{
-    Cipher, DeviceKey, HELLO_BYTES, Initiator, OVERHEAD_BYTES, OpenError, Seat, Session, WELCOME_BYTES,
-    accept_hello, verify_hello,
+    Cipher, DeviceKey, HELLO_BYTES, Initiator, OVERHEAD_BYTES, OpenError, Seat, Session, Suites,
+    WELCOME_BYTES, accept_hello, verify_hello,
 };
 use std::slice::from_ref;
 
@@ -42,7 +42,7 @@ pub(crate) fn session<C: Cipher>() -> (Session<C>, Session<C>) {
     session_with(&key(1), 9, [2, 3])
 }
 
-pub(crate) fn seal<C: Cipher>(session: &mut Session<C>, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn seal<C: Suites>(session: &mut Session<C>, payload: &[u8]) -> Vec<u8> {
     let mut datagram = vec![0; payload.len() + OVERHEAD_BYTES];
     let length = session.seal(payload, &mut datagram).expect("there is room");
     assert_eq!(length, datagram.len());

@@ -114,14 +114,14 @@ impl ClusterBuilder {
         self
     }
 
-    /// Listens for edges as well, see [`crate::edge`]. Always on a socket of the system's, even when
+    /// Listens for edges as well, see [`crate::edge`], on a socket of the system's: not when
     /// [`simulated`](Self::simulated).
     pub fn edges(mut self, edges: EdgeListenerConfig) -> Self {
         self.edges = Some(edges);
         self
     }
 
-    /// Runs over a network and clock of the caller's.
+    /// Runs over a network and clock of the caller's. Without [`edges`](Self::edges), which are not on that network.
     pub fn simulated(mut self, simulated: Simulated) -> Self {
         self.simulated = Some(simulated);
         self
@@ -161,6 +161,9 @@ impl ClusterBuilder {
         }
         if let Some(method) = self.server.as_ref().and_then(|server| server.bad_method.clone()) {
             return Err(StartError::Method { method });
+        }
+        if self.simulated.is_some() && self.edges.is_some() {
+            return Err(StartError::EdgesSimulated);
         }
         let listen = self.bind_addr();
         let settings = Settings::new(&self.timers);
@@ -287,6 +290,11 @@ pub enum StartError {
         /// The address.
         bound: SocketAddr,
     },
+    /// A simulated node would listen for edges on the real network.
+    #[error(
+        "a simulated node cannot listen for edges, as they are not on its network: leave out edges() or simulated()"
+    )]
+    EdgesSimulated,
     /// The certificate or key is not usable.
     #[error(transparent)]
     Identity(#[from] IdentityError),

@@ -9,7 +9,7 @@ use lb_core::edge::{Admit, Served};
 use lb_core::health::{Detector, Timers, Verdict};
 use lb_core::load::{CachedLoad, Freshness};
 use lb_core::member::{Admission, Axes, Liveness, Role, Status};
-use lb_core::wire::seal::Seat;
+use lb_core::wire::seal::{AnyCipher, Seat};
 use lb_core::wire::{self, Body, Flags, Interest, Message, Outcome};
 use lb_core::{Duration, Instant, NodeId};
 use tokio::sync::Notify;
@@ -62,7 +62,7 @@ pub(super) enum Taken {
 pub(super) struct Device {
     id: u32,
     name: Option<Arc<str>>,
-    pub(super) seat: Seat,
+    pub(super) seat: Seat<AnyCipher>,
     /// The tag of each session of the seat, and the fingerprint of the key it was made with.
     pub(super) sessions: Vec<(u32, u64)>,
     pub(super) sessions_made: u64,

@@ -13,7 +13,7 @@ use lb_core::Instant;
 use lb_core::health::Timers;
 use lb_core::load::LoadReport;
 use lb_core::wire::seal::{
-    ChaCha20Poly1305, DeviceKey, HEADER_BYTES, HelloError, KeyStore, OVERHEAD_BYTES, OpenError, Peek, peek,
+    AnyCipher, DeviceKey, HEADER_BYTES, HelloError, KeyStore, OVERHEAD_BYTES, OpenError, Peek, peek,
     verify_hello,
 };
 use lb_core::wire::{self, Body, Flags, FromEdge, Header, Kind, Message};
@@ -224,16 +224,15 @@ impl Listener {
             return;
         };
         let found = Found(self.keys.keys(key_id));
-        let hello = match verify_hello::<ChaCha20Poly1305>(&found, datagram) {
+        let hello = match verify_hello::<AnyCipher>(&found, datagram) {
             Ok(hello) => hello,
             Err(error) => {
                 let counters = &mut self.lock().counters;
                 *match error {
                     HelloError::UnknownKey(_) => &mut counters.hellos_unknown,
                     HelloError::Forged => &mut counters.hellos_forged,
-                    HelloError::Malformed | HelloError::Version(_) | HelloError::Suite(_) => {
-                        &mut counters.malformed
-                    }
+                    HelloError::Suite(_) => &mut counters.hellos_suite,
+                    HelloError::Malformed | HelloError::Version(_) => &mut counters.malformed,
                 } += 1;
                 return;
             }

@@ -4,7 +4,7 @@
 //! and serves their calls with the handlers that serve nodes. An edge proves with a key of its own
 //! ([`EdgeKeys`]) who it is; edges are known to the nodes they talk to and to nobody else, so any number of
 //! them costs the cluster nothing. What they speak is in `SEAL.md` and `WIRE.md` of `lb-core`; the edge's own
-//! side is [`lb_core::edge`].
+//! side is [`lb_core::edge`]; each edge chooses its cipher, [`AnyCipher`](lb_core::wire::seal::AnyCipher) is spoken here.
 //!
 //! # Under attack
 //!

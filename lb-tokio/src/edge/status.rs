@@ -59,7 +59,7 @@ pub struct EdgeStatus {
 pub struct EdgeCounters {
     /// Datagrams received.
     pub datagrams: u64,
-    /// Dropped: nothing of this format, or for another cipher.
+    /// Dropped: nothing of this format.
     pub malformed: u64,
     /// Dropped: what only a server sends.
     pub wrong_direction: u64,
@@ -75,6 +75,8 @@ pub struct EdgeCounters {
     pub limited: u64,
     /// Dropped: a `HELLO`, because strangers caused too much work.
     pub hellos_limited: u64,
+    /// Dropped: a `HELLO` of a cipher suite that is not spoken here.
+    pub hellos_suite: u64,
     /// Dropped: a `HELLO` under an id without a key.
     pub hellos_unknown: u64,
     /// Dropped: a `HELLO` made without the key, or for another cluster.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb_core::health::Timers;
-use lb_core::wire::seal::{Hello, OpenError, Peek, RANDOM_BYTES, WELCOME_BYTES, peek};
+use lb_core::wire::seal::{AnyCipher, Hello, OpenError, Peek, RANDOM_BYTES, WELCOME_BYTES, peek};
 use lb_core::{Duration, Instant};
 
 use super::device::Device;
@@ -101,7 +101,7 @@ impl Table {
         &mut self,
         now: Instant,
         timers: &Timers,
-        hello: &Hello<'_>,
+        hello: &Hello<'_, AnyCipher>,
         fingerprint: u64,
         name: impl FnOnce() -> Option<Arc<str>>,
         mut draw: impl FnMut(&mut [u8]) -> bool,

@@ -8,3 +8,4 @@ mod restart;
 #[path = "../sim/mod.rs"]
 mod sim;
 mod simultaneous;
+mod start;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lb_tokio::core::edge::{Answer, CallError, CallId, CallPoll, Config, Edge, Outgoing, Received, Refusal};
 use lb_tokio::core::health::Timers;
 use lb_tokio::core::member::{Addr, Filter, Tags};
-use lb_tokio::core::wire::seal::DeviceKey;
+use lb_tokio::core::wire::seal::{ChaCha20Poly1305, Cipher, DeviceKey};
 use lb_tokio::core::{Instant, NodeId};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
@@ -17,7 +17,7 @@ use crate::support::PATIENCE;
 
 const BUFFER: usize = 1_472;
 
-pub(crate) type CoreEdge = Edge<6, 4, 4, 64>;
+pub(crate) type CoreEdge<C = ChaCha20Poly1305> = Edge<6, 4, 4, 64, C>;
 
 /// A call's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,29 +46,31 @@ struct Pending {
     end: Option<oneshot::Sender<End>>,
 }
 
-struct Inner {
-    edge: CoreEdge,
+struct Inner<C: Cipher> {
+    edge: CoreEdge<C>,
     calls: Vec<Pending>,
     /// How many times each datagram is sent.
     copies: usize,
 }
 
+pub(crate) type Device = DeviceWith<ChaCha20Poly1305>;
+
 /// An edge that runs until it is dropped.
-pub(crate) struct Device {
-    inner: Arc<Mutex<Inner>>,
+pub(crate) struct DeviceWith<C: Cipher> {
+    inner: Arc<Mutex<Inner<C>>>,
     kick: Arc<Notify>,
     origin: tokio::time::Instant,
     socket: Arc<UdpSocket>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Device {
+impl<C: Cipher> Drop for DeviceWith<C> {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// How to start a [`Device`].
+/// How to start a [`DeviceWith`] some cipher.
 pub(crate) struct Options {
     pub(crate) key: DeviceKey,
     pub(crate) older: Option<DeviceKey>,
@@ -97,7 +99,7 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-impl Device {
+impl<C: Cipher + Send + 'static> DeviceWith<C> {
     pub(crate) async fn start(options: Options, seeds: &[SocketAddr]) -> Self {
         let mut config = Config::new(options.key, u32::from_be_bytes(random()))
             .tags(Tags::parse(options.tags).unwrap())
@@ -106,7 +108,7 @@ impl Device {
         if let Some(older) = options.older {
             config = config.older_key(older);
         }
-        let mut edge = CoreEdge::new(Instant::ZERO, config).unwrap();
+        let mut edge = CoreEdge::<C>::new(Instant::ZERO, config).unwrap();
         for seed in seeds {
             edge.add_seed(Instant::ZERO, Addr::from(*seed)).unwrap();
         }
@@ -147,7 +149,7 @@ impl Device {
         self.socket.local_addr().unwrap()
     }
 
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut CoreEdge, Instant) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut CoreEdge<C>, Instant) -> T) -> T {
         let now = now(self.origin);
         let result = look(&mut self.inner.lock().unwrap().edge, now);
         self.kick.notify_one();
@@ -200,8 +202,8 @@ fn now(origin: tokio::time::Instant) -> Instant {
     Instant::from_micros(u64::try_from(origin.elapsed().as_micros()).unwrap())
 }
 
-async fn drive(
-    inner: Arc<Mutex<Inner>>,
+async fn drive<C: Cipher>(
+    inner: Arc<Mutex<Inner<C>>>,
     kick: Arc<Notify>,
     socket: Arc<UdpSocket>,
     origin: tokio::time::Instant,
@@ -238,7 +240,7 @@ async fn drive(
     }
 }
 
-impl Inner {
+impl<C: Cipher> Inner<C> {
     fn received(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
         let received = self.edge.handle_datagram(now, Addr::from(from), datagram);
         let Ok(Received::Answer(Answer { call, server, result })) = received else {

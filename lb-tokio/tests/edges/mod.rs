@@ -1,5 +1,28 @@
 //! Edges on loopback: the core's edge driven over a socket, and an edge without manners.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_macros, reason = "each test binary uses a part of it")]
+
+/// Runs each of these tests, which are generic, with each cipher.
+macro_rules! with_each_cipher {
+    ($($test:ident),+ $(,)?) => {
+        mod chacha {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test::<lb_tokio::core::wire::seal::ChaCha20Poly1305>().await;
+                }
+            )+
+        }
+
+        mod ascon {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$test::<lb_tokio::core::wire::seal::Ascon128>().await;
+                }
+            )+
+        }
+    };
+}
 
 pub(crate) mod driver;
 pub(crate) mod raw;

@@ -7,7 +7,9 @@ use lb_tokio::NodeId;
 use lb_tokio::core::Instant;
 use lb_tokio::core::load::LoadReport;
 use lb_tokio::core::member::Addr;
-use lb_tokio::core::wire::seal::{DeviceKey, HELLO_BYTES, Initiator, OVERHEAD_BYTES, Session};
+use lb_tokio::core::wire::seal::{
+    ChaCha20Poly1305, Cipher, DeviceKey, HELLO_BYTES, Initiator, OVERHEAD_BYTES, Session,
+};
 use lb_tokio::core::wire::{
     self, Body, Flags, Header, Interest, MESSAGE_BYTES_MAX, Message, Request, ToEdge,
 };
@@ -19,18 +21,20 @@ use crate::support::PATIENCE;
 /// Long enough for an answer on loopback to have come.
 pub(crate) const SILENCE: Duration = Duration::from_millis(150);
 
-pub(crate) struct Raw {
+pub(crate) type Raw = RawWith<ChaCha20Poly1305>;
+
+pub(crate) struct RawWith<C: Cipher> {
     pub(crate) socket: UdpSocket,
     pub(crate) server: SocketAddr,
     pub(crate) id: u32,
-    pub(crate) session: Session,
+    pub(crate) session: Session<C>,
 }
 
 pub(crate) async fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }
 
-pub(crate) fn hello(key: &DeviceKey) -> (Initiator, [u8; HELLO_BYTES]) {
+pub(crate) fn hello<C: Cipher>(key: &DeviceKey) -> (Initiator<C>, [u8; HELLO_BYTES]) {
     let mut initiator = Initiator::new(key.clone(), None);
     initiator.start(Instant::ZERO, random());
     let hello = initiator.poll_transmit(Instant::ZERO).unwrap();
@@ -47,7 +51,7 @@ pub(crate) async fn heard(socket: &UdpSocket, within: Duration) -> Option<Vec<u8
     Some(buffer[..length].to_vec())
 }
 
-impl Raw {
+impl<C: Cipher> RawWith<C> {
     /// Has a session, of which the server knows nothing for sure yet.
     pub(crate) async fn shake_hands(key: &DeviceKey, server: SocketAddr) -> Option<Self> {
         let socket = socket().await;

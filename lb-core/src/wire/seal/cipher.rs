@@ -8,11 +8,17 @@ pub(super) const KEY_BYTES: usize = 32;
 /// Bytes of an authentication tag, for every cipher.
 pub(super) const TAG_BYTES: usize = 16;
 
+/// What one end of a session speaks: a single [`Cipher`], or with the feature `seal-ascon` whichever the other end uses,
+/// `AnyCipher`.
+///
+/// An edge has one cipher; a server may be made for several. A session has one from its `HELLO` to its end. Sealed: the
+/// nonces are safe for these ciphers only.
+pub trait Suites: sealed::Aead {}
+
 /// An AEAD for [`super::Session`]: [`ChaCha20Poly1305`] or, with the feature `seal-ascon`, `Ascon128`.
 ///
-/// Both ends must use the same one: its [`Cipher::SUITE`] is in the handshake and in the keys. Sealed: the
-/// nonces are safe for these ciphers only.
-pub trait Cipher: sealed::Aead {
+/// Its [`Cipher::SUITE`] is in the handshake and in the keys; the other end must speak it too.
+pub trait Cipher: Suites + Default {
     /// The cipher's number on the wire.
     const SUITE: u8;
 }
@@ -20,9 +26,16 @@ pub trait Cipher: sealed::Aead {
 pub(super) mod sealed {
     use super::{KEY_BYTES, TAG_BYTES};
 
-    pub trait Aead {
+    pub trait Aead: Copy {
+        /// The cipher with this number, if it is spoken.
+        fn of(suite: u8) -> Option<Self>;
+
+        /// The cipher's number.
+        fn suite(self) -> u8;
+
         /// Encrypts in place and gives the tag; `None` when the text is too long for the cipher.
         fn encrypt(
+            self,
             key: &[u8; KEY_BYTES],
             session: u32,
             counter: u64,
@@ -32,6 +45,7 @@ pub(super) mod sealed {
 
         /// Decrypts in place; whether it is authentic. If not, the text is unspecified.
         fn decrypt(
+            self,
             key: &[u8; KEY_BYTES],
             session: u32,
             counter: u64,
@@ -59,12 +73,23 @@ fn nonce<const N: usize>(session: u32, counter: u64) -> [u8; N] {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ChaCha20Poly1305;
 
+impl Suites for ChaCha20Poly1305 {}
+
 impl Cipher for ChaCha20Poly1305 {
     const SUITE: u8 = 1;
 }
 
 impl sealed::Aead for ChaCha20Poly1305 {
+    fn of(suite: u8) -> Option<Self> {
+        (suite == Self::SUITE).then_some(Self)
+    }
+
+    fn suite(self) -> u8 {
+        Self::SUITE
+    }
+
     fn encrypt(
+        self,
         key: &[u8; KEY_BYTES],
         session: u32,
         counter: u64,
@@ -79,6 +104,7 @@ impl sealed::Aead for ChaCha20Poly1305 {
     }
 
     fn decrypt(
+        self,
         key: &[u8; KEY_BYTES],
         session: u32,
         counter: u64,
@@ -100,13 +126,25 @@ impl sealed::Aead for ChaCha20Poly1305 {
 pub struct Ascon128;
 
 #[cfg(feature = "seal-ascon")]
+impl Suites for Ascon128 {}
+
+#[cfg(feature = "seal-ascon")]
 impl Cipher for Ascon128 {
     const SUITE: u8 = 2;
 }
 
 #[cfg(feature = "seal-ascon")]
 impl sealed::Aead for Ascon128 {
+    fn of(suite: u8) -> Option<Self> {
+        (suite == Self::SUITE).then_some(Self)
+    }
+
+    fn suite(self) -> u8 {
+        Self::SUITE
+    }
+
     fn encrypt(
+        self,
         key: &[u8; KEY_BYTES],
         session: u32,
         counter: u64,
@@ -121,6 +159,7 @@ impl sealed::Aead for Ascon128 {
     }
 
     fn decrypt(
+        self,
         key: &[u8; KEY_BYTES],
         session: u32,
         counter: u64,
@@ -137,6 +176,70 @@ impl sealed::Aead for Ascon128 {
     }
 }
 
+/// Every cipher: for servers whose edges do not all use the same.
+///
+/// [`super::Seat`] with it holds the sessions of one device, of whichever suite each is, in the room of one cipher.
+#[cfg(feature = "seal-ascon")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum AnyCipher {
+    /// Suite 1.
+    ChaCha20Poly1305,
+    /// Suite 2.
+    Ascon128,
+}
+
+#[cfg(feature = "seal-ascon")]
+impl Suites for AnyCipher {}
+
+#[cfg(feature = "seal-ascon")]
+impl sealed::Aead for AnyCipher {
+    fn of(suite: u8) -> Option<Self> {
+        match suite {
+            ChaCha20Poly1305::SUITE => Some(Self::ChaCha20Poly1305),
+            Ascon128::SUITE => Some(Self::Ascon128),
+            _ => None,
+        }
+    }
+
+    fn suite(self) -> u8 {
+        match self {
+            Self::ChaCha20Poly1305 => ChaCha20Poly1305::SUITE,
+            Self::Ascon128 => Ascon128::SUITE,
+        }
+    }
+
+    fn encrypt(
+        self,
+        key: &[u8; KEY_BYTES],
+        session: u32,
+        counter: u64,
+        header: &[u8],
+        text: &mut [u8],
+    ) -> Option<[u8; TAG_BYTES]> {
+        match self {
+            Self::ChaCha20Poly1305 => ChaCha20Poly1305.encrypt(key, session, counter, header, text),
+            Self::Ascon128 => Ascon128.encrypt(key, session, counter, header, text),
+        }
+    }
+
+    fn decrypt(
+        self,
+        key: &[u8; KEY_BYTES],
+        session: u32,
+        counter: u64,
+        header: &[u8],
+        text: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> bool {
+        match self {
+            Self::ChaCha20Poly1305 => ChaCha20Poly1305.decrypt(key, session, counter, header, text, tag),
+            Self::Ascon128 => Ascon128.decrypt(key, session, counter, header, text, tag),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +251,27 @@ mod tests {
             nonce::<16>(1, u64::MAX),
             [0, 0, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]
         );
+    }
+    #[cfg(feature = "seal-ascon")]
+    #[test]
+    fn any_cipher_is_the_one_that_was_asked_for() {
+        use super::sealed::Aead;
+
+        let seal = |cipher: AnyCipher| {
+            let mut text = *b"text";
+            let tag = cipher.encrypt(&[1; KEY_BYTES], 2, 3, b"header", &mut text);
+            (text, tag)
+        };
+        for suite in 0..=u8::MAX {
+            let any = AnyCipher::of(suite);
+            assert_eq!(any.is_some(), (1..=2).contains(&suite));
+            assert!(any.is_none_or(|any| any.suite() == suite));
+        }
+        let [mut chacha, mut ascon] = [*b"text"; 2];
+        let tag = ChaCha20Poly1305.encrypt(&[1; KEY_BYTES], 2, 3, b"header", &mut chacha);
+        assert_eq!(seal(AnyCipher::ChaCha20Poly1305), (chacha, tag));
+        let tag = Ascon128.encrypt(&[1; KEY_BYTES], 2, 3, b"header", &mut ascon);
+        assert_eq!(seal(AnyCipher::Ascon128), (ascon, tag));
+        assert_ne!(chacha, ascon);
     }
 }

@@ -145,7 +145,7 @@ impl<C: Cipher> Initiator<C> {
                     edge_random: &attempt.random,
                     server_random: welcome.random,
                 };
-                let session = Session::new(End::Edge, key, &agreed);
+                let session = Session::new(End::Edge, C::default(), key, &agreed);
                 self.attempt = None;
                 self.sent = 0;
                 return Ok(session);

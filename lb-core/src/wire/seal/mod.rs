@@ -7,7 +7,7 @@
 //!
 //! * the edge: [`Initiator`], then [`Session`];
 //! * the server: a [`KeyStore`], [`verify_hello`], a [`Seat`] for each device; or [`accept_hello`] and rules of its
-//!   own. [`peek`] tells where a datagram goes.
+//!   own. [`peek`] tells where a datagram goes. With `AnyCipher` (feature `seal-ascon`) it takes edges of every cipher.
 //!
 //! Like the rest of this crate it has no clock, no socket and no random: the caller hands them in. The
 //! randoms must come from a cryptographic source, never from [`crate::rng`].
@@ -37,8 +37,8 @@ mod session;
 mod window;
 
 #[cfg(feature = "seal-ascon")]
-pub use cipher::Ascon128;
-pub use cipher::{ChaCha20Poly1305, Cipher};
+pub use cipher::{AnyCipher, Ascon128};
+pub use cipher::{ChaCha20Poly1305, Cipher, Suites};
 pub use initiator::{Initiator, NEWEST_FIRST, RETRY_FIRST, RETRY_MOST, WelcomeError};
 pub use key::{DeviceKey, KeyStore, PSK_BYTES, RANDOM_BYTES};
 pub use layout::{HEADER_BYTES, HELLO_BYTES, OVERHEAD_BYTES, Peek, SEAL_VERSION, WELCOME_BYTES, peek};

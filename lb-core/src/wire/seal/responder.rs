@@ -1,18 +1,17 @@
 //! The server's side of the handshake. It keeps nothing until a `HELLO` has proven itself.
 
 use core::fmt;
-use core::marker::PhantomData;
 
-use super::cipher::{ChaCha20Poly1305, Cipher};
+use super::cipher::{ChaCha20Poly1305, Suites};
 use super::key::{DeviceKey, KeyStore, RANDOM_BYTES};
 use super::layout::{self, HELLO_BYTES, ReadError, SEAL_VERSION, WELCOME_BYTES};
 use super::session::{Agreed, End, OpenError, Session};
 
 /// A `HELLO` whose MAC is right. It may still be a replay: only a sealed datagram proves that the edge is there.
-pub struct Hello<'a, C: Cipher = ChaCha20Poly1305> {
+pub struct Hello<'a, C: Suites = ChaCha20Poly1305> {
     key: &'a DeviceKey,
     newest: bool,
-    cipher: PhantomData<C>,
+    cipher: C,
     random: &'a [u8; RANDOM_BYTES],
     bytes: &'a [u8; HELLO_BYTES],
 }
@@ -21,7 +20,7 @@ pub struct Hello<'a, C: Cipher = ChaCha20Poly1305> {
 ///
 /// # Errors
 /// [`HelloError`]: drop the datagram in silence. There is no state that could have changed.
-pub fn verify_hello<'a, C: Cipher>(
+pub fn verify_hello<'a, C: Suites>(
     store: &'a (impl KeyStore + ?Sized),
     hello: &'a [u8],
 ) -> Result<Hello<'a, C>, HelloError> {
@@ -29,9 +28,7 @@ pub fn verify_hello<'a, C: Cipher>(
         ReadError::Malformed => HelloError::Malformed,
         ReadError::Version(theirs) => HelloError::Version(theirs),
     })?;
-    if fields.suite != C::SUITE {
-        return Err(HelloError::Suite(fields.suite));
-    }
+    let cipher = C::of(fields.suite).ok_or(HelloError::Suite(fields.suite))?;
     let bytes = hello.first_chunk().ok_or(HelloError::Malformed)?;
     let mut refused = HelloError::UnknownKey(fields.key_id);
     for (key, newest) in store.keys(fields.key_id).into_iter().zip([true, false]) {
@@ -40,7 +37,7 @@ pub fn verify_hello<'a, C: Cipher>(
             return Ok(Hello {
                 key,
                 newest,
-                cipher: PhantomData,
+                cipher,
                 random: fields.random,
                 bytes,
             });
@@ -50,7 +47,7 @@ pub fn verify_hello<'a, C: Cipher>(
     Err(refused)
 }
 
-impl<C: Cipher> Hello<'_, C> {
+impl<C: Suites> Hello<'_, C> {
     /// The id of the edge's key.
     #[must_use]
     pub const fn key_id(&self) -> u32 {
@@ -64,8 +61,12 @@ impl<C: Cipher> Hello<'_, C> {
         self.newest
     }
 
-    pub(super) const fn random(&self) -> &[u8; RANDOM_BYTES] {
-        self.random
+    /// Whether this session was made for this `HELLO`; `random` is what the edge contributed to it.
+    ///
+    /// The key does not matter: an edge with two tries both with one random, and takes the answer to either.
+    pub(super) fn made(&self, session: &Session<C>, random: &[u8; RANDOM_BYTES]) -> bool {
+        // The random is public: there is no secret to compare in constant time.
+        session.cipher().suite() == self.cipher.suite() && random == self.random
     }
 
     /// Answers: the session waits for its first sealed datagram, and its `WELCOME` is to be sent.
@@ -80,9 +81,9 @@ impl<C: Cipher> Hello<'_, C> {
             server_random,
         };
         PendingSession {
-            session: Session::new(End::Server, self.key, &agreed),
+            session: Session::new(End::Server, self.cipher, self.key, &agreed),
             edge_random: *self.random,
-            welcome: layout::welcome(C::SUITE, self.key, tag, server_random, self.bytes),
+            welcome: layout::welcome(self.cipher.suite(), self.key, tag, server_random, self.bytes),
         }
     }
 }
@@ -92,7 +93,7 @@ impl<C: Cipher> Hello<'_, C> {
 ///
 /// # Errors
 /// [`HelloError`]: drop the datagram in silence. There is no state that could have changed.
-pub fn accept_hello<C: Cipher>(
+pub fn accept_hello<C: Suites>(
     store: &(impl KeyStore + ?Sized),
     hello: &[u8],
     tag: u32,
@@ -106,13 +107,13 @@ pub fn accept_hello<C: Cipher>(
 ///
 /// The `HELLO` may have been a replay. So it must not displace an established session, and nothing may be
 /// sealed in it, before [`PendingSession::open`] has opened a datagram.
-pub struct PendingSession<C: Cipher = ChaCha20Poly1305> {
+pub struct PendingSession<C: Suites = ChaCha20Poly1305> {
     session: Session<C>,
     edge_random: [u8; RANDOM_BYTES],
     welcome: [u8; WELCOME_BYTES],
 }
 
-impl<C: Cipher> PendingSession<C> {
+impl<C: Suites> PendingSession<C> {
     /// The tag of the session.
     #[must_use]
     pub const fn tag(&self) -> u32 {
@@ -128,8 +129,7 @@ impl<C: Cipher> PendingSession<C> {
     /// Whether it answers this `HELLO`.
     #[must_use]
     pub fn answers(&self, hello: &Hello<'_, C>) -> bool {
-        // The random is public: there is no secret to compare in constant time.
-        &self.edge_random == hello.random
+        hello.made(&self.session, &self.edge_random)
     }
 
     /// Opens a datagram. If that succeeds, the edge is there: take [`PendingSession::into_session`], and end
@@ -152,7 +152,7 @@ impl<C: Cipher> PendingSession<C> {
     }
 }
 
-impl<C: Cipher> fmt::Debug for Hello<'_, C> {
+impl<C: Suites> fmt::Debug for Hello<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hello")
             .field("key", &self.key)
@@ -162,13 +162,13 @@ impl<C: Cipher> fmt::Debug for Hello<'_, C> {
 }
 
 #[cfg(feature = "defmt")]
-impl<C: Cipher> defmt::Format for Hello<'_, C> {
+impl<C: Suites> defmt::Format for Hello<'_, C> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "Hello {{ key: {}, newest: {}, .. }}", self.key, self.newest);
     }
 }
 
-impl<C: Cipher> fmt::Debug for PendingSession<C> {
+impl<C: Suites> fmt::Debug for PendingSession<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PendingSession")
             .field("session", &self.session)
@@ -177,7 +177,7 @@ impl<C: Cipher> fmt::Debug for PendingSession<C> {
 }
 
 #[cfg(feature = "defmt")]
-impl<C: Cipher> defmt::Format for PendingSession<C> {
+impl<C: Suites> defmt::Format for PendingSession<C> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "PendingSession {{ session: {}, .. }}", self.session);
     }
@@ -191,7 +191,7 @@ pub enum HelloError {
     Malformed,
     /// Another version of the format.
     Version(u8),
-    /// The edge uses the cipher with this number.
+    /// The edge uses the cipher with this number, which this server was not made for.
     Suite(u8),
     /// The store has no key with this id.
     UnknownKey(u32),

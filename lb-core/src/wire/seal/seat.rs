@@ -4,7 +4,7 @@ use core::fmt;
 
 use heapless::Vec;
 
-use super::cipher::{ChaCha20Poly1305, Cipher};
+use super::cipher::{ChaCha20Poly1305, Suites};
 use super::key::RANDOM_BYTES;
 use super::layout::{Peek, WELCOME_BYTES, peek};
 use super::responder::{Hello, PendingSession};
@@ -20,7 +20,8 @@ use super::session::{OpenError, Session};
 ///   and so do the pending ones older than it; younger ones may be the device after a reboot, and stay.
 /// * When there is no room, the oldest pending session goes.
 ///
-/// A server keeps a table of these by key id, and finds the one for a sealed datagram by its tag.
+/// A server keeps a table of these by key id, and finds the one for a sealed datagram by its tag. Made for several
+/// suites (`AnyCipher`), a seat is still one place: the rules hold across them.
 ///
 /// ```
 /// use lb_core::Instant;
@@ -45,13 +46,13 @@ use super::session::{OpenError, Session};
 /// assert!(seat.session().is_some());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Seat<C: Cipher = ChaCha20Poly1305, const P: usize = 2> {
+pub struct Seat<C: Suites = ChaCha20Poly1305, const P: usize = 2> {
     established: Option<Established<C>>,
     /// The oldest first.
     pending: Vec<PendingSession<C>, P>,
 }
 
-struct Established<C: Cipher> {
+struct Established<C: Suites> {
     session: Session<C>,
     edge_random: [u8; RANDOM_BYTES],
 }
@@ -79,7 +80,7 @@ pub struct Opened<'a> {
     pub established: bool,
 }
 
-impl<C: Cipher, const P: usize> Seat<C, P> {
+impl<C: Suites, const P: usize> Seat<C, P> {
     const SOME: () = assert!(P > 0, "a seat needs room for a pending session");
 
     /// A seat of a device that was not heard yet.
@@ -104,7 +105,7 @@ impl<C: Cipher, const P: usize> Seat<C, P> {
         if self
             .established
             .as_ref()
-            .is_some_and(|known| &known.edge_random == hello.random())
+            .is_some_and(|known| hello.made(&known.session, &known.edge_random))
         {
             return None;
         }
@@ -191,13 +192,13 @@ impl<C: Cipher, const P: usize> Seat<C, P> {
     }
 }
 
-impl<C: Cipher, const P: usize> Default for Seat<C, P> {
+impl<C: Suites, const P: usize> Default for Seat<C, P> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<C: Cipher, const P: usize> fmt::Debug for Seat<C, P> {
+impl<C: Suites, const P: usize> fmt::Debug for Seat<C, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seat")
             .field(
@@ -210,7 +211,7 @@ impl<C: Cipher, const P: usize> fmt::Debug for Seat<C, P> {
 }
 
 #[cfg(feature = "defmt")]
-impl<C: Cipher, const P: usize> defmt::Format for Seat<C, P> {
+impl<C: Suites, const P: usize> defmt::Format for Seat<C, P> {
     fn format(&self, f: defmt::Formatter<'_>) {
         let session = self.established.as_ref().map(|known| &known.session);
         defmt::write!(

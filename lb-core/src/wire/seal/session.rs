@@ -1,9 +1,8 @@
 //! An established session: sealing and opening datagrams.
 
 use core::fmt;
-use core::marker::PhantomData;
 
-use super::cipher::{ChaCha20Poly1305, Cipher};
+use super::cipher::{ChaCha20Poly1305, Suites};
 use super::key::{DeviceKey, RANDOM_BYTES, Secret};
 use super::layout::{HEADER_BYTES, OVERHEAD_BYTES, SEAL_VERSION, Type, header};
 use super::window::{Refused, Window};
@@ -57,7 +56,7 @@ pub(super) struct Agreed<'a> {
 /// assert_eq!(server.open(&mut copy[..length]), Err(OpenError::Replayed));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Session<C: Cipher = ChaCha20Poly1305> {
+pub struct Session<C: Suites = ChaCha20Poly1305> {
     tag: u32,
     end: End,
     seals: Secret,
@@ -67,13 +66,13 @@ pub struct Session<C: Cipher = ChaCha20Poly1305> {
     /// One past the highest counter opened.
     opened: u64,
     window: Window,
-    cipher: PhantomData<C>,
+    cipher: C,
 }
 
-impl<C: Cipher> Session<C> {
-    pub(super) fn new(end: End, key: &DeviceKey, agreed: &Agreed<'_>) -> Self {
+impl<C: Suites> Session<C> {
+    pub(super) fn new(end: End, cipher: C, key: &DeviceKey, agreed: &Agreed<'_>) -> Self {
         let tag = agreed.tag;
-        let (to_server, to_edge) = key.session(C::SUITE, tag, agreed.edge_random, agreed.server_random);
+        let (to_server, to_edge) = key.session(cipher.suite(), tag, agreed.edge_random, agreed.server_random);
         let (seals, opens) = match end {
             End::Edge => (to_server, to_edge),
             End::Server => (to_edge, to_server),
@@ -86,8 +85,13 @@ impl<C: Cipher> Session<C> {
             next: 0,
             opened: 0,
             window: Window::default(),
-            cipher: PhantomData,
+            cipher,
         }
+    }
+
+    /// The cipher the session was made with.
+    pub(super) const fn cipher(&self) -> C {
+        self.cipher
     }
 
     /// The tag by which the server knows the session; in every header, in the clear.
@@ -144,7 +148,10 @@ impl<C: Cipher> Session<C> {
             .ok_or(SealError::BufferTooSmall)?;
         let (text, mac) = rest.split_last_chunk_mut().ok_or(SealError::BufferTooSmall)?;
         *head = header(self.sent_type(), self.tag, self.next);
-        *mac = C::encrypt(self.seals.bytes(), self.tag, self.next, head, text).ok_or(SealError::TooLong)?;
+        *mac = self
+            .cipher
+            .encrypt(self.seals.bytes(), self.tag, self.next, head, text)
+            .ok_or(SealError::TooLong)?;
         self.next = self.next.saturating_add(1);
         Ok(total)
     }
@@ -182,7 +189,10 @@ impl<C: Cipher> Session<C> {
             Refused::Replayed => OpenError::Replayed,
             Refused::TooOld => OpenError::TooOld,
         })?;
-        if !C::decrypt(self.opens.bytes(), tag, counter, head, text, mac) {
+        if !self
+            .cipher
+            .decrypt(self.opens.bytes(), tag, counter, head, text, mac)
+        {
             return Err(OpenError::Forged);
         }
         self.window.take(counter);
@@ -205,7 +215,7 @@ impl<C: Cipher> Session<C> {
     }
 }
 
-impl<C: Cipher> fmt::Debug for Session<C> {
+impl<C: Suites> fmt::Debug for Session<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("tag", &self.tag)
@@ -217,7 +227,7 @@ impl<C: Cipher> fmt::Debug for Session<C> {
 }
 
 #[cfg(feature = "defmt")]
-impl<C: Cipher> defmt::Format for Session<C> {
+impl<C: Suites> defmt::Format for Session<C> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
@@ -315,8 +325,8 @@ mod tests {
             server_random: &[3; 16],
         };
         (
-            Session::new(End::Edge, &key, &agreed),
-            Session::new(End::Server, &key, &agreed),
+            Session::new(End::Edge, ChaCha20Poly1305, &key, &agreed),
+            Session::new(End::Server, ChaCha20Poly1305, &key, &agreed),
         )
     }
 
@@ -349,7 +359,9 @@ mod tests {
         let (edge, mut server) = pair();
         let head = header(Type::ToServer, 9, COUNTER_LIMIT);
         let mut text = *b"x";
-        let mac = ChaCha20Poly1305::encrypt(edge.seals.bytes(), 9, COUNTER_LIMIT, &head, &mut text).unwrap();
+        let mac = ChaCha20Poly1305
+            .encrypt(edge.seals.bytes(), 9, COUNTER_LIMIT, &head, &mut text)
+            .unwrap();
         let mut datagram: std::vec::Vec<u8> = head.iter().chain(&text).chain(&mac).copied().collect();
         assert_eq!(server.open(&mut datagram), Err(OpenError::Exhausted));
     }
@@ -377,6 +389,11 @@ mod tests {
         assert!(size_of::<Session>() <= 112);
         assert!(size_of::<super::super::Initiator>() <= 192);
         assert!(size_of::<super::super::Seat>() <= 488);
+        #[cfg(feature = "seal-ascon")]
+        assert_eq!(
+            size_of::<super::super::Seat<super::super::AnyCipher>>(),
+            size_of::<super::super::Seat>()
+        );
     }
 
     #[test]
