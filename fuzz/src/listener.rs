@@ -276,6 +276,7 @@ impl World {
                     &mut c.forged,
                     &mut c.limited,
                     &mut c.hellos_limited,
+                    &mut c.hellos_suite,
                     &mut c.hellos_unknown,
                     &mut c.hellos_forged,
                     &mut c.hellos_suite,

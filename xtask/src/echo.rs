@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::Builder;
+use crate::line::number;
 use crate::qemu::{Guest, Qemu};
 use crate::target::Target;
 
@@ -44,14 +45,19 @@ pub(crate) fn run(qemu: &Qemu, builder: &Builder<'_>, target: Target) -> Result<
     guest.set_link(true)?;
     expect(&mut guest, "link up", until)?;
 
-    let (status, lines) = guest.finish(WITHIN)?;
+    let mut last = None;
+    while let Some(line) = guest.line(until) {
+        last = Some(line);
+    }
+    let status = guest.wait(until)?;
     ensure!(
         status.success(),
-        "echo on {} failed ({status}): {lines:?}",
-        target.triple
+        "echo on {} failed ({status}):{}",
+        target.triple,
+        guest.last_lines()
     );
-    let last = lines.last().context("echo prints nothing")?;
-    number(last, "stack").with_context(|| format!("no stack in: {last}"))
+    let last = last.context("echo prints nothing")?;
+    number(&last, "stack").with_context(|| format!("no stack in: {last}"))
 }
 
 fn expect(guest: &mut Guest, wanted: &str, until: Instant) -> Result<()> {
@@ -61,10 +67,4 @@ fn expect(guest: &mut Guest, wanted: &str, until: Instant) -> Result<()> {
         "expected '{wanted}', got {line:?}"
     );
     Ok(())
-}
-
-/// The number after `key=` in a line of words.
-pub(crate) fn number(line: &str, key: &str) -> Option<u32> {
-    line.split(' ')
-        .find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
 }

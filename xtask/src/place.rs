@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
@@ -19,8 +20,12 @@ pub(crate) fn firmware() -> PathBuf {
 
 /// Where what is built for microcontrollers goes: a folder of its own keeps host builds fresh.
 pub(crate) fn built() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("bare-metal")
+    target().join("bare-metal")
+}
+
+/// Where host builds go.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// What outlives `cargo clean`: the sysroots, and QEMU if it cannot be installed.
@@ -48,7 +53,9 @@ pub(crate) struct Scratch(PathBuf);
 impl Scratch {
     /// In the cache, so that renaming works.
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let path = cache()?.join(format!("new.{name}.{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = cache()?.join(format!("new.{name}.{process}.{count}"));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }

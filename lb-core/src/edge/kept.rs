@@ -62,8 +62,9 @@ impl Kept {
         self.age(now).is_some_and(|age| age <= ttl)
     }
 
-    /// Keeps a report that arrived now, unless a newer one is known. One of no life says nothing.
-    pub(super) fn record(&mut self, now: Instant, report: &LoadReport) {
+    /// Keeps a report that arrived now, unless a newer one is known; whether it is newer itself. One of no life says
+    /// nothing.
+    pub(super) fn record(&mut self, now: Instant, report: &LoadReport) -> bool {
         let ReportVersion { epoch, seq } = report.version;
         let known = ReportVersion {
             epoch: self.epoch,
@@ -74,15 +75,15 @@ impl Kept {
             // The same one, and younger: taken = received - age, compared without going below the origin.
             let incoming = now.saturating_add(Duration::from_millis(self.age_ms.into()));
             if incoming <= self.received.saturating_add(report.age()) {
-                return;
+                return false;
             }
         } else if !newer {
-            return;
+            return false;
         }
         self.received = now;
         self.age_ms = report.age_ms;
         if !newer {
-            return;
+            return false;
         }
         self.seq = seq;
         self.epoch = epoch;
@@ -92,6 +93,7 @@ impl Kept {
         self.capacity = report.capacity;
         self.clients = report.clients;
         self.own_at_report = self.own_in_flight;
+        true
     }
 
     /// The life of the server that reported; 0 when none did.

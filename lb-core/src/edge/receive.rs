@@ -6,6 +6,7 @@ use super::Edge;
 use super::call::{CallId, NOBODY};
 use super::place::owed;
 use crate::NodeId;
+use crate::health::Verdict;
 use crate::load::LoadReport;
 use crate::member::{Addr, Tags};
 use crate::wire::seal::{Cipher, Peek, peek};
@@ -285,7 +286,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             return;
         };
         let linked = self.link(slot).is_some();
-        let (now, listed_until) = (self.now, self.now.saturating_add(self.timers.stale()));
+        let (now, timers) = (self.now, self.timers);
+        let listed_until = now.saturating_add(timers.stale());
         let Some(place) = self.place_mut(slot) else { return };
         place.listed_until = listed_until;
         place.tags = Tags::received(entry.tags);
@@ -297,7 +299,11 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
                 place.addr = entry.addr;
             }
         }
-        place.load.record(now, &entry.load);
+        let newer = place.load.record(now, &entry.load);
+        // Others hear from it again: without this, it would not be tried while there are homes enough.
+        if newer && !linked && place.detector.verdict(now, &timers) == Verdict::Failed {
+            place.rest(now, &timers);
+        }
     }
 
     fn receive_response<'a>(&mut self, slot: u8, response: &Response<'a>) -> Received<'a> {

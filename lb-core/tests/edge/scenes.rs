@@ -105,6 +105,22 @@ fn a_restarted_server_is_used_again() {
 }
 
 #[test]
+fn a_configured_server_that_was_given_up_is_used_again_when_others_recommend_it() {
+    let mut world = World::new(1, 3);
+    world.seed(&[0, 1, 2]);
+    world.run(Duration::from_secs(2));
+    calls(&mut world, 6);
+    world.servers[1].alive = false;
+    calls(&mut world, 6);
+    world.run(Duration::from_secs(60));
+    world.servers[1].restart();
+    // Two others are homes all the time, so that nothing else would make the edge look for a third.
+    world.run(Duration::from_secs(10));
+    let ended = calls(&mut world, 15);
+    assert!(answered_by(&ended, 2) >= 4, "{ended:?}");
+}
+
+#[test]
 fn all_servers_gone_and_back() {
     let mut world = three();
     for server in &mut world.servers {

@@ -1,5 +1,6 @@
-//! A program that calls all of lb-core's state machines with values the compiler knows nothing of. Its panic
-//! handler calls a function that does not exist, so it links only if no panic is left after optimisation.
+//! A program that calls all of lb-core's state machines, the edge with its cipher (Ascon) included, with values the
+//! compiler knows nothing of. Its panic handler calls a function that does not exist, so it links only if no panic is
+//! left after optimisation.
 //!
 //! `cargo xtask firmware` builds and links it. If it fails, `arm-none-eabi-objdump -dr` on the object shows who calls
 //! `core::panicking`.
@@ -7,6 +8,7 @@
 
 use core::hint::black_box;
 
+use lb_core::edge::{self, CallPoll, Edge, Outgoing, Received};
 use lb_core::elect::{Candidate, Election};
 use lb_core::health::Timers;
 use lb_core::load::{HybridWeights, LoadCache, LoadMeter};
@@ -14,6 +16,7 @@ use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
 use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
 use lb_core::rng::Sfc32;
+use lb_core::wire::seal::{Ascon128, DeviceKey};
 use lb_core::{Duration, Instant, NodeId, wire};
 
 unsafe extern "C" {
@@ -122,6 +125,65 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
     ));
 }
 
+fn an_edge(bytes: &mut [u8], text: &str, filter: &Filter) {
+    let Ok(timers) = Timers::new(span(), span(), span(), span()) else {
+        return;
+    };
+    let Ok(tags) = Tags::<16>::parse(text) else { return };
+    let Some(psk) = bytes.first_chunk() else { return };
+    let key = |id| DeviceKey::new(black_box(id), psk, black_box(text));
+    let config = edge::Config::new(key(7), black_box(1)).older_key(key(8));
+    let config = config.epoch(black_box(1)).tags(tags).timers(timers);
+    let config = config
+        .datagram(black_box(512))
+        .seed(black_box(9))
+        .serves(black_box(true));
+    let Ok(mut edge) = Edge::<16, 4, 2, 16, Ascon128>::new(now(), config) else {
+        return;
+    };
+    let mut buffer = [0; 512];
+    while black_box(true) {
+        let addr = Addr::from(black_box(core::net::SocketAddr::from(([10, 0, 2, 2], 7500))));
+        let _ = black_box(edge.add_seed(now(), addr));
+        edge.handle_timeout(now(), &mut || black_box([7; 16]));
+        edge.handle_link(now(), black_box(true));
+        edge.set_load(LoadMeter::new(black_box(1), black_box(8)).report(now()));
+        if let Ok(tags) = Tags::parse(black_box(text)) {
+            edge.set_tags(now(), tags);
+        }
+        match edge.handle_datagram(now(), addr, black_box(&mut *bytes)) {
+            Ok(Received::Answer(answer)) => edge.finish(now(), black_box(answer).call),
+            other => drop(black_box(other)),
+        }
+        if let Ok(call) = edge.call(now(), span(), black_box(true)) {
+            let outgoing = Outgoing {
+                method: black_box(text),
+                body: black_box(text.as_bytes()),
+                response_max: black_box(64),
+                filter,
+            };
+            while let CallPoll::Transmit(transmit) = edge.poll_call(now(), call, &outgoing, &mut buffer) {
+                black_box(transmit);
+            }
+            black_box(edge.choice(call));
+            edge.finish(now(), call);
+        }
+        black_box(edge.pick(now(), filter).is_ok());
+        while let Some(transmit) = edge.poll_transmit(now(), &mut buffer) {
+            black_box((transmit, &buffer));
+        }
+        while let Some(event) = edge.poll_event() {
+            black_box(event);
+        }
+        for server in edge.servers() {
+            black_box(server);
+        }
+        black_box((edge.next_deadline(), edge.status(), edge.counters(), edge.id()));
+    }
+    edge.leave(now());
+    black_box(edge);
+}
+
 /// # Safety
 /// `bytes` points to `length` bytes that nobody else uses.
 #[unsafe(no_mangle)]
@@ -138,5 +200,6 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
     };
     let mut strategy = AnyStrategy::new(*kind);
     a_node(bytes, text, &filter, &mut strategy);
+    an_edge(bytes, text, &filter);
     the_parts(bytes, text, &mut strategy);
 }

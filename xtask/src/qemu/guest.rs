@@ -17,6 +17,12 @@ use crate::target::Target;
 /// The network card's name for QEMU.
 const NETWORK: &str = "net0";
 
+/// The host's address as guests see it; its loopback interface, for them.
+pub(crate) const HOST: &str = "10.0.2.2";
+
+/// How many lines are shown if something goes wrong.
+const LAST_LINES: usize = 20;
+
 /// A running machine. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -93,29 +99,46 @@ impl Guest {
         }
     }
 
-    /// Waits until the program ends, and returns all it has printed.
-    pub(crate) fn finish(mut self, within: Duration) -> Result<(ExitStatus, Vec<String>)> {
-        let until = Instant::now() + within;
-        while self.line(until).is_some() {}
+    /// Waits until the program ends.
+    pub(crate) fn wait(&mut self, until: Instant) -> Result<ExitStatus> {
         // The output is closed a moment before the process is gone.
         loop {
             if let Some(status) = self.process.try_wait().context("cannot wait for QEMU")? {
-                return Ok((status, std::mem::take(&mut self.said)));
+                return Ok(status);
             }
             if Instant::now() >= until {
-                bail!(
-                    "the firmware has not ended within {within:?}; it printed: {:?}",
-                    self.said
-                );
+                bail!("the firmware does not end");
             }
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The last lines it printed.
+    pub(crate) fn last_lines(&self) -> String {
+        let start = self.said.len().saturating_sub(LAST_LINES);
+        let lines = self.said.get(start..).unwrap_or_default();
+        lines.iter().map(|line| format!("\n  {line}")).collect()
     }
 
     /// Unplugs the network cable, or plugs it in.
     pub(crate) fn set_link(&mut self, up: bool) -> Result<()> {
         self.qmp()?
             .execute("set_link", &serde_json::json!({ "name": NETWORK, "up": up }))
+    }
+
+    /// Stops the machine, and its clock with it.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.qmp()?.execute("stop", &serde_json::json!({}))
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&mut self) -> Result<()> {
+        self.qmp()?.execute("cont", &serde_json::json!({}))
+    }
+
+    /// Presses the reset button.
+    pub(crate) fn reset(&mut self) -> Result<()> {
+        self.qmp()?.execute("system_reset", &serde_json::json!({}))
     }
 
     fn qmp(&mut self) -> Result<&mut Qmp> {

@@ -4,5 +4,5 @@ mod guest;
 mod install;
 mod qmp;
 
-pub(crate) use guest::Guest;
+pub(crate) use guest::{Guest, HOST};
 pub(crate) use install::Qemu;

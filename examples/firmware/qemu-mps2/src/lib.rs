@@ -28,6 +28,7 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 ///
 /// `seed` chooses the first local port. It has 32 bits because a division of 64 would cost 1 KB of flash.
 /// Call it once, first; ends the program if there is no network controller.
+#[inline(never)]
 pub fn init<const SOCKETS: usize>(
     resources: &'static mut StackResources<SOCKETS>,
     seed: u32,

@@ -1,12 +1,15 @@
-//! A W5500-EVB-Pico, or an RP2040 with a W5500 on the same pins: brings the network up and echoes datagrams.
+//! A W5500-EVB-Pico, or an RP2040 with a W5500 on the same pins: an edge that sends readings to the best server of a cluster.
 #![no_std]
 #![no_main]
+
+mod device;
+
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use defmt::{info, unwrap, warn};
 use defmt_rtt as _;
 use embassy_executor::Spawner;
 use embassy_net::StackResources;
-use embassy_net::udp::{PacketMetadata, UdpSocket};
 use embassy_net_wiznet::chip::W5500;
 use embassy_net_wiznet::{Device, Runner, State};
 use embassy_rp::clocks::RoscRng;
@@ -14,14 +17,23 @@ use embassy_rp::gpio::{Input, Level, Output, Pull};
 use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, SPI0};
 use embassy_rp::spi::{self, Async, Spi};
 use embassy_rp::{bind_interrupts, dma};
-use embassy_time::Delay;
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_time::{Delay, Duration, Timer};
 use embedded_hal_bus::spi::ExclusiveDevice;
+use lb_core::edge;
+use lb_embassy::{Edge, EdgeHandle, EdgeStorage};
 use panic_probe as _;
 use static_cell::{ConstStaticCell, StaticCell};
 
 /// Locally administered; give each board its own.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const PORT: u16 = 7;
+
+/// The cluster this board belongs to, and one of its servers: where an `lb node --edge-listen` listens.
+const CLUSTER: &str = "orchard";
+const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 1, 10), 7500);
+
+/// 16 servers known, sessions with four, two calls at once, 16 bytes of tags, datagrams of 512 bytes.
+type Storage = EdgeStorage<NoopRawMutex, 16, 4, 2, 16, 512>;
 
 bind_interrupts!(struct Irqs {
     DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>;
@@ -37,6 +49,25 @@ async fn run_chip(runner: Runner<'static, W5500, Chip, Input<'static>, Output<'s
 #[embassy_executor::task]
 async fn run_network(mut runner: embassy_net::Runner<'static, Device<'static>>) -> ! {
     runner.run().await
+}
+
+#[embassy_executor::task]
+async fn run_edge(mut edge: Edge<'static, Storage, RoscRng>) -> ! {
+    edge.run().await
+}
+
+/// Sends a reading every 10 s to whichever server is best.
+#[embassy_executor::task]
+async fn measure(edge: EdgeHandle<'static, Storage>) {
+    let mut answer = [0; 64];
+    loop {
+        let asked = edge.call("echo", b"21.5 C", &mut answer, Duration::from_secs(2));
+        match asked.await {
+            Ok(answered) => info!("{} bytes from server {}", answered.len, answered.server),
+            Err(error) => warn!("{}", error),
+        }
+        Timer::after_secs(10).await;
+    }
 }
 
 #[embassy_executor::main]
@@ -79,31 +110,13 @@ async fn main(spawner: Spawner) {
     let seed = u64::from(RoscRng.next_u32());
     let (network, runner) = embassy_net::new(device, config, RESOURCES.take(), seed);
     spawner.spawn(unwrap!(run_network(runner)));
-    network.wait_config_up().await;
-
-    let (mut received, mut sent) = ([0; 1024], [0; 1024]);
-    let (mut received_meta, mut sent_meta) = ([PacketMetadata::EMPTY; 4], [PacketMetadata::EMPTY; 4]);
-    let mut socket = UdpSocket::new(
-        network,
-        &mut received_meta,
-        &mut received,
-        &mut sent_meta,
-        &mut sent,
-    );
-    unwrap!(socket.bind(PORT));
-    info!("echoing on port {}", PORT);
-    let mut buffer = [0; 512];
-    loop {
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
-            warn!("dropped a datagram larger than {} bytes", buffer.len());
-            continue;
-        };
-        if socket
-            .send_to(buffer.get(..length).unwrap_or(&[]), from)
-            .await
-            .is_err()
-        {
-            warn!("no route back");
-        }
-    }
+    let Some(key) = device::key(CLUSTER) else {
+        defmt::panic!("this board has no key: see src/device.rs");
+    };
+    static STORAGE: ConstStaticCell<Storage> = ConstStaticCell::new(Storage::new());
+    let config = edge::Config::new(key, RoscRng.next_u32());
+    let mut edge = unwrap!(Edge::new(network, STORAGE.take(), config, RoscRng));
+    unwrap!(edge.add_seed(SERVER.into()));
+    spawner.spawn(unwrap!(measure(edge.handle())));
+    spawner.spawn(unwrap!(run_edge(edge)));
 }

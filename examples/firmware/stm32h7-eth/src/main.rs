@@ -1,12 +1,15 @@
-//! A NUCLEO-H743ZI: brings the network up and echoes datagrams.
+//! A NUCLEO-H743ZI: an edge that sends readings to the best server of a cluster.
 #![no_std]
 #![no_main]
+
+mod device;
+
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use defmt::{info, unwrap, warn};
 use defmt_rtt as _;
 use embassy_executor::Spawner;
 use embassy_net::StackResources;
-use embassy_net::udp::{PacketMetadata, UdpSocket};
 use embassy_stm32::eth::{self, Ethernet, GenericPhy, PacketQueue, Sma};
 use embassy_stm32::peripherals::{ETH, ETH_SMA, RNG};
 use embassy_stm32::rcc::{
@@ -14,12 +17,22 @@ use embassy_stm32::rcc::{
 };
 use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::{Config, bind_interrupts};
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_time::{Duration, Timer};
+use lb_core::edge;
+use lb_embassy::{Edge, EdgeHandle, EdgeStorage};
 use panic_probe as _;
 use static_cell::{ConstStaticCell, StaticCell};
 
 /// Locally administered; give each board its own.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
-const PORT: u16 = 7;
+
+/// The cluster this board belongs to, and one of its servers: where an `lb node --edge-listen` listens.
+const CLUSTER: &str = "orchard";
+const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 1, 10), 7500);
+
+/// 16 servers known, sessions with four, two calls at once, 16 bytes of tags, datagrams of 512 bytes.
+type Storage = EdgeStorage<NoopRawMutex, 16, 4, 2, 16, 512>;
 
 bind_interrupts!(struct Irqs {
     ETH => eth::InterruptHandler;
@@ -60,6 +73,25 @@ fn clocks() -> Config {
     config
 }
 
+#[embassy_executor::task]
+async fn run_edge(mut edge: Edge<'static, Storage, Rng<'static, RNG>>) -> ! {
+    edge.run().await
+}
+
+/// Sends a reading every 10 s to whichever server is best.
+#[embassy_executor::task]
+async fn measure(edge: EdgeHandle<'static, Storage>) {
+    let mut answer = [0; 64];
+    loop {
+        let asked = edge.call("echo", b"21.5 C", &mut answer, Duration::from_secs(2));
+        match asked.await {
+            Ok(answered) => info!("{} bytes from server {}", answered.len, answered.server),
+            Err(error) => warn!("{}", error),
+        }
+        Timer::after_secs(10).await;
+    }
+}
+
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
     let board = embassy_stm32::init(clocks());
@@ -87,31 +119,13 @@ async fn main(spawner: Spawner) {
     let config = embassy_net::Config::dhcpv4(Default::default());
     let (network, runner) = embassy_net::new(device, config, RESOURCES.take(), random.next_u64());
     spawner.spawn(unwrap!(run_network(runner)));
-    network.wait_config_up().await;
-
-    let (mut received, mut sent) = ([0; 1024], [0; 1024]);
-    let (mut received_meta, mut sent_meta) = ([PacketMetadata::EMPTY; 4], [PacketMetadata::EMPTY; 4]);
-    let mut socket = UdpSocket::new(
-        network,
-        &mut received_meta,
-        &mut received,
-        &mut sent_meta,
-        &mut sent,
-    );
-    unwrap!(socket.bind(PORT));
-    info!("echoing on port {}", PORT);
-    let mut buffer = [0; 512];
-    loop {
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
-            warn!("dropped a datagram larger than {} bytes", buffer.len());
-            continue;
-        };
-        if socket
-            .send_to(buffer.get(..length).unwrap_or(&[]), from)
-            .await
-            .is_err()
-        {
-            warn!("no route back");
-        }
-    }
+    let Some(key) = device::key(CLUSTER) else {
+        defmt::panic!("this board has no key: see src/device.rs");
+    };
+    static STORAGE: ConstStaticCell<Storage> = ConstStaticCell::new(Storage::new());
+    let config = edge::Config::new(key, random.next_u32());
+    let mut edge = unwrap!(Edge::new(network, STORAGE.take(), config, random));
+    unwrap!(edge.add_seed(SERVER.into()));
+    spawner.spawn(unwrap!(measure(edge.handle())));
+    spawner.spawn(unwrap!(run_edge(edge)));
 }
