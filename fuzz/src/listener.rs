@@ -279,7 +279,6 @@ impl World {
                     &mut c.hellos_suite,
                     &mut c.hellos_unknown,
                     &mut c.hellos_forged,
-                    &mut c.hellos_suite,
                 ];
                 drops.into_iter().map(std::mem::take).sum::<u64>()
             };
