@@ -10,6 +10,8 @@ use embassy_net::{IpAddress, IpEndpoint, Stack};
 use lb_core::member::Addr;
 use lb_core::{Duration, Instant};
 
+use crate::clock;
+
 /// Datagrams in and out, all that the rest of this crate asks of a network.
 pub(crate) trait Network {
     /// The next datagram: its length in `buffer` and where it came from. `None`: it did not fit and is gone.
@@ -164,6 +166,10 @@ impl Link {
             self.up = Some(up);
             self.registered = now;
             register(cx, stack);
+        }
+        if !up {
+            // The core wants nothing meanwhile, and the other task may be the one that is woken.
+            clock::wake_at(cx, now.saturating_add(Self::REGISTER_EVERY));
         }
         changed.then_some(up)
     }
