@@ -71,6 +71,8 @@ impl<
     C: Cipher,
 > State<SERVERS, SESSIONS, CALLS, TAGS, DATAGRAM, C>
 {
+    // Inlined, so that it is made where it is to be.
+    #[inline(always)]
     pub(crate) const fn new(core: Core<SERVERS, SESSIONS, CALLS, TAGS, C>) -> Self {
         Self {
             core,

@@ -39,6 +39,8 @@ mod transmit;
 
 use core::fmt;
 
+use heapless::Vec;
+
 use crate::NodeId;
 use crate::health::Timers;
 use crate::load::LoadReport;
@@ -114,7 +116,8 @@ pub struct Edge<
     late_turns: u8,
     late_at: Instant,
     load: LoadReport,
-    places: [Place<TAGS>; SERVERS],
+    /// A slot stays where it is; a free one is used again.
+    places: Vec<Place<TAGS>, SERVERS>,
     links: [Option<Link<C>>; SESSIONS],
     initiator: Initiator<C>,
     /// Whose `WELCOME` is awaited, and until when.
@@ -148,8 +151,8 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     };
 
     /// An edge that knows no server yet: give it one with [`Edge::add_seed`].
-    // Not inlined, so that it is made where it is to be, without a copy on the stack.
-    #[inline(never)]
+    // Inlined, so that it is not copied once more on its way to where it is to be.
+    #[inline(always)]
     #[must_use]
     pub fn new(now: Instant, Checked(config): Checked<TAGS>) -> Self {
         let () = Self::SIZES;
@@ -171,7 +174,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             late_turns: 0,
             late_at: now,
             load: LoadReport::default(),
-            places: [const { Place::FREE }; SERVERS],
+            places: Vec::new(),
             links: [const { None }; SESSIONS],
             initiator: Initiator::new(config.newest, config.older),
             attempt: None,
@@ -327,10 +330,13 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
 
     /// A free place for a server at this address.
     fn insert(&mut self, addr: Addr) -> Option<u8> {
-        let mut places = (0_u8..).zip(&mut self.places);
-        let (slot, place) = places.find(|(_, place)| !place.used)?;
-        *place = Place::new(addr);
-        Some(slot)
+        let free = self.places.iter().position(|place| !place.used);
+        let slot = free.unwrap_or(self.places.len());
+        if free.is_none() {
+            self.places.push(Place::FREE).ok()?;
+        }
+        *self.places.get_mut(slot)? = Place::new(addr);
+        u8::try_from(slot).ok()
     }
 
     fn drop_link(&mut self, slot: u8) {
