@@ -39,6 +39,8 @@ pub(crate) fn run(json: bool) -> Result<()> {
         let stack = Some(echo::run(&qemu, &builder, target)?);
         table.add("echo", target, Size { stack, ..size });
 
+        // What a product weighs: `sensor` without what is there for this program alone.
+        table.add("node", target, sizes::measure(&builder.artifact(target, "node"))?);
         let size = sizes::measure(&builder.artifact(target, "sensor"))?;
         let parts = Parts {
             qemu: &qemu,
