@@ -25,6 +25,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
     let mut table = Table::new()?;
 
     proof::needs_core_only(&builder, &mut table)?;
+    proof::embassy_needs_core_only(&builder)?;
     proof::cannot_panic(&builder, &mut table)?;
     for (board, target) in BOARDS {
         build(&builder, board, target)?;

@@ -37,6 +37,23 @@ const HELPERS: [&str; 10] = [
     "__aeabi_ddiv",
 ];
 
+/// The same of lb-embassy, on top of its defaults.
+const EMBASSY_FEATURES: [&str; 2] = ["", "seal-ascon,defmt"];
+
+/// Builds lb-embassy where there is only `core`.
+pub(crate) fn embassy_needs_core_only(builder: &Builder<'_>) -> Result<()> {
+    for features in EMBASSY_FEATURES {
+        for target in target::ALL {
+            eprintln!("lb-embassy {features}, {}", target.triple);
+            let arguments = ["--package", "lb-embassy", "--lib", "--features", features];
+            builder
+                .build(place::root(), target, &arguments)
+                .with_context(|| format!("lb-embassy {features} does not build for {}", target.triple))?;
+        }
+    }
+    Ok(())
+}
+
 /// Builds lb-core with each set of features where there is only `core`.
 pub(crate) fn needs_core_only(builder: &Builder<'_>, table: &mut Table) -> Result<()> {
     for features in FEATURES {
