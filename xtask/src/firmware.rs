@@ -10,7 +10,7 @@ use crate::sizes::{self, Size, Table};
 use crate::sysroot::Sysroot;
 use crate::target::{self, Target, V6M, V7EM};
 use crate::toolchain::Toolchain;
-use crate::{echo, place, proof};
+use crate::{echo, place, proof, vectors};
 
 /// The boards whose programs are built, and not run: there is no machine for them. Nor does clippy look at them: it would
 /// compile their hardware libraries once more, which takes minutes.
@@ -39,6 +39,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
         let size = sizes::measure(&builder.artifact(target, "echo"))?;
         let stack = Some(echo::run(&qemu, &builder, target)?);
         table.add("echo", target, Size { stack, ..size });
+        vectors::run(&qemu, &builder, target)?;
 
         // What a product weighs: `sensor` without what is there for this program alone.
         table.add("node", target, sizes::measure(&builder.artifact(target, "node"))?);

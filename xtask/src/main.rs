@@ -13,6 +13,7 @@ mod sizes;
 mod sysroot;
 mod target;
 mod toolchain;
+mod vectors;
 
 use std::process::ExitCode;
 
