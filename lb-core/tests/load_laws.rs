@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lb_core::load::{CachedLoad, Freshness, LoadCache, LoadMeter, LoadReport, Recorded, ReportVersion};
+use lb_core::load::{
+    CachedLoad, Ended, Freshness, LoadCache, LoadMeter, LoadReport, Recorded, ReportVersion,
+};
 use lb_core::{Duration, Instant, NodeId};
 use proptest::prelude::*;
 
@@ -227,7 +229,7 @@ proptest! {
                     model.get_mut(&n).unwrap().own += 1;
                 },
                 5 => if let Some(slot) = cache.slot_of(id) {
-                    cache.finish(slot);
+                    cache.finish(slot, now, Ended::Abandoned);
                     let own = &mut model.get_mut(&n).unwrap().own;
                     *own = own.saturating_sub(1);
                 },

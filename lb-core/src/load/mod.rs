@@ -6,11 +6,13 @@
 //! receiver's clock alone.
 
 mod cache;
+mod ewma;
 mod meter;
 mod report;
 mod score;
 
 pub use cache::{CacheFull, CachedLoad, Endpoint, Freshness, LoadCache, Recorded};
+pub use ewma::{Ended, OwnLatency};
 pub use meter::{LoadMeter, RATE_WINDOW};
 pub use report::{LoadFigures, LoadReport, ReportVersion};
 pub use score::{HybridWeights, SCORE_MAX, WeightsError};
