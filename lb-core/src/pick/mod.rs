@@ -48,6 +48,12 @@ pub trait Strategy {
         key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize>;
+
+    /// A request of ours ended at this slot. Strategies that do not count themselves need not be told, but some
+    /// choose better if they are.
+    fn ended(&mut self, slot: usize) {
+        let _ = slot;
+    }
 }
 
 /// A strategy that keeps a table of the pool's candidates.
