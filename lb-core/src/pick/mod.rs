@@ -15,19 +15,24 @@
 
 mod any;
 mod corrected;
+mod crc32;
+mod double;
 mod hybrid;
 mod least_connections;
 mod pool;
 mod random;
 mod round_robin;
+mod xxh64;
 
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
+pub use crc32::crc32;
 pub use hybrid::Hybrid;
 pub use least_connections::LeastConnections;
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlotSet, eligible};
 pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use xxh64::key_hash;
 
 use crate::rng::Rng;
 
