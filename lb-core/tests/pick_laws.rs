@@ -17,22 +17,29 @@ struct Slots {
 }
 
 impl Pool for Slots {
-    fn slots(&self) -> usize {
-        self.loads.len()
+    fn len(&self) -> usize {
+        self.slots().count()
     }
-    fn word(&self, index: usize) -> u32 {
-        self.up.word(index)
+    fn slot(&self, index: usize) -> usize {
+        self.slots().nth(index).unwrap_or(usize::MAX)
+    }
+    fn slots(&self) -> impl Iterator<Item = usize> {
+        self.up.iter().filter(|&slot| slot < self.loads.len())
+    }
+    fn admits(&self, slot: usize) -> bool {
+        slot < self.loads.len() && self.up.contains(slot)
     }
     fn load(&self, slot: usize) -> Load {
         self.loads.get(slot).copied().unwrap_or_default()
+    }
+    fn name(&self, slot: usize) -> impl AsRef<[u8]> {
+        slot.to_string()
     }
 }
 
 impl Slots {
     fn eligible(&self) -> Vec<usize> {
-        (0..self.loads.len())
-            .filter(|slot| self.up.word(slot / 32) >> (slot % 32) & 1 == 1)
-            .collect()
+        self.slots().collect()
     }
 }
 
@@ -60,6 +67,7 @@ fn load() -> impl Strategy<Value = Load> {
             report,
             own_in_flight,
             own_at_report,
+            ..Load::default()
         },
     )
 }
@@ -137,8 +145,8 @@ proptest! {
             let (mut one, mut two) = (AnyStrategy::new(kind), AnyStrategy::new(kind));
             let (mut rng_one, mut rng_two) = (Sfc32::new(seed), Sfc32::new(seed));
             for _ in 0..5 {
-                let pick = one.pick(&pool, &mut rng_one);
-                prop_assert_eq!(pick, two.pick(&pool, &mut rng_two), "{}", kind);
+                let pick = one.pick(&pool, None, &mut rng_one);
+                prop_assert_eq!(pick, two.pick(&pool, None, &mut rng_two), "{}", kind);
                 prop_assert_eq!(pick.is_none(), eligible.is_empty(), "{}", kind);
                 if let Some(slot) = pick {
                     prop_assert!(eligible.contains(&slot), "{}: {}", kind, slot);
@@ -154,7 +162,7 @@ proptest! {
         let (mut strategy, mut rng) = (RoundRobin::new(), Sfc32::new(seed));
         let mut counts = vec![0; pool.loads.len()];
         for _ in 0..rounds * eligible.len() {
-            counts[strategy.pick(&pool, &mut rng).unwrap()] += 1;
+            counts[strategy.pick(&pool, None, &mut rng).unwrap()] += 1;
         }
         prop_assert!(eligible.iter().all(|&slot| counts[slot] == rounds));
     }
@@ -168,13 +176,13 @@ proptest! {
                 let (mut strategy, mut rng) = (AnyStrategy::new(kind), Sfc32::new(seed));
                 let mut pool = Slots { up: SlotSet::new(), loads: Vec::new() };
                 for _ in 0..early {
-                    prop_assert_eq!(strategy.pick(&pool, &mut rng), None);
+                    prop_assert_eq!(strategy.pick(&pool, None, &mut rng), None);
                 }
                 for slot in 0..4 {
                     pool.up.insert(slot);
                     pool.loads.push(Load::default());
                 }
-                first.extend(strategy.pick(&pool, &mut rng));
+                first.extend(strategy.pick(&pool, None, &mut rng));
             }
             prop_assert_eq!(first.len(), 4, "{}", kind);
         }
@@ -187,7 +195,7 @@ proptest! {
         let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(seed));
         let mut counts = vec![0_u32; pool.loads.len()];
         for _ in 0..picks {
-            let Some(slot) = strategy.pick(&pool, &mut rng) else { break };
+            let Some(slot) = strategy.pick(&pool, None, &mut rng) else { break };
             counts[slot] += 1;
             if held { pool.loads[slot].own_in_flight += 1 }
         }
@@ -198,7 +206,7 @@ proptest! {
 
     #[test]
     fn the_corrected_pick_costs_no_more_than_any_other(pool in pool(), seed in any::<u64>()) {
-        if let Some(picked) = Corrected::default().pick(&pool, &mut Sfc32::new(seed)) {
+        if let Some(picked) = Corrected::default().pick(&pool, None, &mut Sfc32::new(seed)) {
             let (load, capacity) = cost(&pool, picked);
             if pool.loads.len() <= 40 {
                 for other in pool.eligible() {
@@ -223,7 +231,7 @@ proptest! {
         let (mut strategy, mut rng) = (Corrected::default(), Sfc32::new(seed));
         let mut counts = vec![0; count + 1];
         for _ in 0..3 * (count + 1) {
-            let slot = strategy.pick(&pool, &mut rng).unwrap();
+            let slot = strategy.pick(&pool, None, &mut rng).unwrap();
             pool.loads[slot].own_in_flight += 1;
             counts[slot] += 1;
         }

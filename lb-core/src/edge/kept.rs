@@ -125,10 +125,12 @@ impl Kept {
 
     #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn load(&self, now: Instant, ttl: Duration) -> Load {
+        // No age, latency or failures: the strategy of an edge does not read them.
         Load {
             report: self.figures().filter(|_| self.is_fresh(now, ttl)),
             own_in_flight: self.own_in_flight.into(),
             own_at_report: self.own_at_report.into(),
+            ..Load::default()
         }
     }
 }

@@ -50,17 +50,38 @@ impl<'a, const TAGS: usize> Candidates<'a, TAGS> {
 }
 
 impl<const TAGS: usize> Pool for Candidates<'_, TAGS> {
-    fn slots(&self) -> usize {
-        self.places.len()
+    fn len(&self) -> usize {
+        self.eligible.count_ones() as usize
     }
 
-    fn word(&self, index: usize) -> u32 {
-        if index == 0 { self.eligible } else { 0 }
+    fn slot(&self, index: usize) -> usize {
+        self.slots().nth(index).unwrap_or(usize::MAX)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = usize> {
+        let mut left = self.eligible;
+        core::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left.wrapping_sub(1);
+            Some(bit)
+        })
+    }
+
+    fn admits(&self, slot: usize) -> bool {
+        u32::try_from(slot)
+            .ok()
+            .and_then(|bit| self.eligible.checked_shr(bit))
+            .is_some_and(|bits| bits & 1 == 1)
     }
 
     fn load(&self, slot: usize) -> Load {
         let place = self.places.get(slot);
         place.map_or_else(Load::default, |place| place.load.load(self.now, self.ttl))
+    }
+
+    fn name(&self, slot: usize) -> impl AsRef<[u8]> {
+        let id = self.places.get(slot).and_then(Place::id);
+        id.map_or(0, NodeId::get).to_be_bytes()
     }
 }
 
@@ -86,7 +107,9 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let now = now.max(self.now);
         let (eligible, candidates) = self.classify(now, filter, 0)?;
         let pool = Candidates::new(&self.places, eligible, now, self.timers.ttl());
-        let slot = strategy.pick(&pool, &mut rng).ok_or(PickError::AllAtCapacity)?;
+        let slot = strategy
+            .pick(&pool, None, &mut rng)
+            .ok_or(PickError::AllAtCapacity)?;
         let slot = u8::try_from(slot).unwrap_or(u8::MAX);
         self.explain(slot, candidates).ok_or(PickError::NoWorkers)
     }
@@ -97,7 +120,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         let pool = Candidates::new(&self.places, eligible, self.now, self.timers.ttl());
         let slot = self
             .strategy
-            .pick(&pool, &mut self.rng)
+            .pick(&pool, None, &mut self.rng)
             .ok_or(PickError::AllAtCapacity)?;
         Ok((u8::try_from(slot).unwrap_or(u8::MAX), candidates))
     }

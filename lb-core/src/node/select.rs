@@ -4,8 +4,9 @@ use core::fmt;
 
 use super::{Node, Phase};
 use crate::id::NodeId;
-use crate::member::{Admission, Filter, Liveness, Role};
-use crate::pick::{CachePool, Load, Pool, SlotSet, Strategy};
+use crate::load::LoadCache;
+use crate::member::{Admission, Filter, Liveness, Role, Table};
+use crate::pick::{Load, Pool, SlotSet, Strategy};
 use crate::time::Instant;
 
 /// Which peers may be picked.
@@ -24,6 +25,7 @@ pub struct Request<'a> {
     filter: &'a Filter,
     exclude: &'a [NodeId],
     include_self: bool,
+    key: Option<u64>,
 }
 
 impl<'a> Request<'a> {
@@ -34,6 +36,7 @@ impl<'a> Request<'a> {
             filter,
             exclude: &[],
             include_self: false,
+            key: None,
         }
     }
 
@@ -41,6 +44,13 @@ impl<'a> Request<'a> {
     #[must_use]
     pub const fn exclude(mut self, tried: &'a [NodeId]) -> Self {
         self.exclude = tried;
+        self
+    }
+
+    /// Together with requests of the same key, as far as the strategy is an affine one.
+    #[must_use]
+    pub const fn key(mut self, key: u64) -> Self {
+        self.key = Some(key);
         self
     }
 
@@ -97,39 +107,66 @@ impl fmt::Display for PickError {
 
 impl core::error::Error for PickError {}
 
-/// The peers' pool and, behind them, the node itself.
-struct WithSelf<'a, const N: usize> {
-    peers: CachePool<'a, N>,
-    eligible: &'a SlotSet,
-    own: Option<Load>,
+/// The peers and, in the slot behind them, the node itself.
+struct Candidates<'a, const PEERS: usize, const TAGS: usize> {
+    cache: &'a LoadCache<PEERS>,
+    table: &'a Table<PEERS, TAGS>,
+    class: &'a Class,
+    now: Instant,
+    own: (NodeId, Load),
 }
 
-impl<const N: usize> Pool for WithSelf<'_, N> {
-    fn slots(&self) -> usize {
-        self.peers.slots().saturating_add(usize::from(self.own.is_some()))
+impl<const PEERS: usize, const TAGS: usize> Pool for Candidates<'_, PEERS, TAGS> {
+    fn len(&self) -> usize {
+        self.class.matching.len()
     }
 
-    fn word(&self, index: usize) -> u32 {
-        if self.own.is_some() {
-            self.eligible.word(index)
-        } else {
-            self.peers.word(index)
-        }
+    fn slot(&self, index: usize) -> usize {
+        self.class.matching.nth(index)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = usize> {
+        self.class.matching.iter()
+    }
+
+    fn admits(&self, slot: usize) -> bool {
+        self.class.open.contains(slot)
     }
 
     fn load(&self, slot: usize) -> Load {
-        match self.own {
-            Some(own) if slot >= self.peers.slots() => own,
-            _ => self.peers.load(slot),
+        if self.table.get(slot).is_some() {
+            Load::cached(self.cache, slot, self.now)
+        } else {
+            self.own.1
         }
+    }
+
+    fn name(&self, slot: usize) -> impl AsRef<[u8]> {
+        let id = self.table.get(slot).map_or(self.own.0, |member| member.id);
+        id.get().to_be_bytes()
+    }
+
+    /// A digest of who is in which slot, so that nothing has to be told of changes. O(candidates).
+    fn version(&self) -> u32 {
+        self.slots().fold(0, |digest: u32, slot| {
+            let id = self.table.get(slot).map_or(self.own.0, |member| member.id);
+            let entry = id.get().wrapping_mul(0x9e37_79b1) ^ (slot as u32);
+            (digest.rotate_left(5) ^ entry).wrapping_mul(0x85eb_ca6b)
+        })
     }
 }
 
-/// Who of the matching workers could be used, best class first.
+/// The matching workers of one kind, and those of them that have a place and were not tried.
+#[derive(Default)]
+struct Class {
+    matching: SlotSet,
+    open: SlotSet,
+}
+
 #[derive(Default)]
 struct Classes {
-    alive: SlotSet,
-    suspect: SlotSet,
+    alive: Class,
+    suspect: Class,
     workers: bool,
     matching: bool,
     untried: bool,
@@ -153,22 +190,26 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         // After a sleep of the node its peers are forgiven first: they are as good as they were.
         self.advance(now);
         let classes = self.classify(request);
-        let usable = if classes.alive.is_empty() {
+        // Suspected ones only when there is no other.
+        let class = if classes.alive.open.is_empty() {
             &classes.suspect
         } else {
             &classes.alive
         };
-        let own = self.self_is_candidate(request).then_some(Load {
+        let own = Load {
             report: Some(self.load.figures()),
             own_in_flight: self.own_in_flight,
             own_at_report: self.own_in_flight,
-        });
-        let pool = WithSelf {
-            peers: CachePool::new(&self.cache, usable, self.now),
-            eligible: usable,
-            own,
+            ..Load::default()
         };
-        let slot = strategy.pick(&pool, &mut self.rng).ok_or({
+        let pool = Candidates {
+            cache: &self.cache,
+            table: &self.table,
+            class,
+            now: self.now,
+            own: (self.id, own),
+        };
+        let slot = strategy.pick(&pool, request.key, &mut self.rng).ok_or({
             match classes {
                 Classes { workers: false, .. } => PickError::NoWorkers,
                 Classes { matching: false, .. } => PickError::NoMatch,
@@ -225,13 +266,16 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             classes.workers = true;
             classes.matching |= matches;
             classes.untried |= matches && !tried;
+            let class = if suspect {
+                &mut classes.suspect
+            } else {
+                &mut classes.alive
+            };
+            if matches {
+                class.matching.insert(slot);
+            }
             if matches && !tried && !full {
-                let class = if suspect {
-                    &mut classes.suspect
-                } else {
-                    &mut classes.alive
-                };
-                class.insert(slot);
+                class.open.insert(slot);
             }
         };
         let members = self.table.members().iter();

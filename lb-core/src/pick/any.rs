@@ -119,13 +119,18 @@ impl AnyStrategy {
 }
 
 impl Strategy for AnyStrategy {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize> {
         match self {
-            Self::RoundRobin(strategy) => strategy.pick(pool, rng),
-            Self::Random(strategy) => strategy.pick(pool, rng),
-            Self::LeastConnections(strategy) => strategy.pick(pool, rng),
-            Self::Hybrid(strategy) => strategy.pick(pool, rng),
-            Self::Corrected(strategy) => strategy.pick(pool, rng),
+            Self::RoundRobin(strategy) => strategy.pick(pool, key, rng),
+            Self::Random(strategy) => strategy.pick(pool, key, rng),
+            Self::LeastConnections(strategy) => strategy.pick(pool, key, rng),
+            Self::Hybrid(strategy) => strategy.pick(pool, key, rng),
+            Self::Corrected(strategy) => strategy.pick(pool, key, rng),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The hybrid score as a picking rule.
 
 use super::least_connections::least;
-use super::{Pool, RoundRobin, Strategy, eligible};
+use super::{Pool, RoundRobin, Strategy};
 use crate::load::{HybridWeights, LoadFigures, SCORE_MAX};
 use crate::rng::Rng;
 
@@ -31,16 +31,22 @@ impl Hybrid {
 }
 
 impl Strategy for Hybrid {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        _key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize> {
         let rate = |slot| {
             pool.load(slot)
                 .report
                 .map_or(0, |report: LoadFigures| report.rate_milli)
         };
-        let max_rate = eligible(pool).map(rate).max()?;
+        let max_rate = pool.slots().map(rate).max()?;
         let weights = self.weights;
-        least(pool, &mut self.ties, rng, |load| {
-            load.report
+        least(pool, &mut self.ties, rng, |slot| {
+            pool.load(slot)
+                .report
                 .map_or(SCORE_MAX / 2, |report| weights.score(&report, max_rate))
         })
     }
@@ -58,11 +64,19 @@ mod tests {
         table.report(0, 2, 10, 1);
         table.report(1, 9, 10, 1);
         let (mut strategy, mut rng) = (Hybrid::default(), Sfc32::new(1));
-        assert_eq!(strategy.pick(&table, &mut rng), Some(0));
+        assert_eq!(strategy.pick(&table, None, &mut rng), Some(0));
         table.up.remove(0);
-        assert_eq!(strategy.pick(&table, &mut rng), Some(2), "500 is better than 630");
+        assert_eq!(
+            strategy.pick(&table, None, &mut rng),
+            Some(2),
+            "500 is better than 630"
+        );
         table.report(1, 1, 10, 1);
-        assert_eq!(strategy.pick(&table, &mut rng), Some(1), "70 is better than 500");
+        assert_eq!(
+            strategy.pick(&table, None, &mut rng),
+            Some(1),
+            "70 is better than 500"
+        );
     }
 
     #[test]
@@ -73,6 +87,6 @@ mod tests {
         for (slot, rate) in [(0, 9_000), (1, 3_000)] {
             table.loads[slot].report.as_mut().unwrap().rate_milli = rate;
         }
-        assert_eq!(Hybrid::default().pick(&table, &mut Sfc32::new(1)), Some(1));
+        assert_eq!(Hybrid::default().pick(&table, None, &mut Sfc32::new(1)), Some(1));
     }
 }

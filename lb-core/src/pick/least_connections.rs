@@ -1,6 +1,6 @@
 //! Least connections: the fewest requests of our own in flight.
 
-use super::{Load, Pool, RoundRobin, Strategy, eligible};
+use super::{Pool, RoundRobin, Strategy};
 use crate::rng::Rng;
 
 /// The eligible slot with the fewest of our own requests in flight; ties in rotation. O(slots).
@@ -15,17 +15,22 @@ pub struct LeastConnections {
 }
 
 impl Strategy for LeastConnections {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
-        least(pool, &mut self.ties, rng, |load| load.own_in_flight)
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        _key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize> {
+        least(pool, &mut self.ties, rng, |slot| pool.own_in_flight(slot))
     }
 }
 
-/// The eligible slot with the lowest cost; among equals, the next in rotation.
+/// The admitted candidate with the lowest cost; among equals, the next in rotation.
 pub(super) fn least<P, R, K>(
     pool: &P,
     ties: &mut RoundRobin,
     rng: &mut R,
-    mut cost: impl FnMut(&Load) -> K,
+    mut cost: impl FnMut(usize) -> K,
 ) -> Option<usize>
 where
     P: Pool + ?Sized,
@@ -33,8 +38,9 @@ where
     K: Ord,
 {
     let from = ties.position(pool, rng);
-    let slot = eligible(pool).min_by_key(|&slot| (cost(&pool.load(slot)), slot < from, slot))?;
-    ties.passed(slot);
+    let admitted = pool.slots().enumerate().filter(|&(_, slot)| pool.admits(slot));
+    let (index, slot) = admitted.min_by_key(|&(index, slot)| (cost(slot), index < from, index))?;
+    ties.passed(index);
     Some(slot)
 }
 
@@ -49,7 +55,7 @@ mod tests {
         let table = Table::new(4);
         let (mut strategy, mut rng, mut counts) = (LeastConnections::default(), Sfc32::new(1), [0; 4]);
         for _ in 0..1_000 {
-            counts[strategy.pick(&table, &mut rng).unwrap()] += 1;
+            counts[strategy.pick(&table, None, &mut rng).unwrap()] += 1;
         }
         assert_eq!(counts, [250; 4]);
     }
@@ -59,7 +65,7 @@ mod tests {
         let mut table = Table::new(4);
         let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(1));
         for _ in 0..100 {
-            let slot = strategy.pick(&table, &mut rng).unwrap();
+            let slot = strategy.pick(&table, None, &mut rng).unwrap();
             table.loads[slot].own_in_flight += 1;
         }
         assert!(table.loads.iter().all(|load| load.own_in_flight == 25));
@@ -72,8 +78,8 @@ mod tests {
             table.loads[slot].own_in_flight = own;
         }
         let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(1));
-        assert_eq!(strategy.pick(&table, &mut rng), Some(1));
+        assert_eq!(strategy.pick(&table, None, &mut rng), Some(1));
         table.up.remove(1);
-        assert_eq!(strategy.pick(&table, &mut rng), Some(0));
+        assert_eq!(strategy.pick(&table, None, &mut rng), Some(0));
     }
 }

@@ -1,9 +1,10 @@
 //! Strategies: rules that pick one endpoint of a pool.
 //!
-//! A [`Strategy`] reads a [`Pool`]: which slots are eligible, as words of bits, and what is known of their
-//! load. It never learns where that comes from, so the same strategies run over a [`crate::Node`], a plain
-//! [`crate::load::LoadCache`] ([`CachePool`]), atomics, or a simulator. A strategy's state (a rotation's
-//! position) belongs to one filter: keep one picker per filter, or alternating filters disturb each other.
+//! A [`Strategy`] reads a [`Pool`]: which slots are candidates, and what is known of their load. It never learns
+//! where that comes from, so the same strategies run over a [`crate::Node`], a plain
+//! [`crate::load::LoadCache`] ([`CachePool`]), slices ([`SlicePool`]), atomics, or a simulator. A strategy's state
+//! (a rotation's position, a table) belongs to one filter: keep one picker per filter, or alternating filters
+//! disturb each other.
 //!
 //! | strategy | reads | choose it when |
 //! | --- | --- | --- |
@@ -29,7 +30,7 @@ pub use corrected::Corrected;
 pub use crc32::crc32;
 pub use hybrid::Hybrid;
 pub use least_connections::LeastConnections;
-pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlotSet, eligible};
+pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use round_robin::RoundRobin;
 pub use xxh64::key_hash;
@@ -38,9 +39,26 @@ use crate::rng::Rng;
 
 /// A rule that picks one endpoint, with its state.
 ///
-/// Laws, tested for every strategy: only an eligible slot is picked; `None` only when none is eligible; the
-/// same state, pool and random words give the same pick; no allocation, no panic.
+/// Laws, tested for every strategy: only an admitted slot is picked; `None` only when none is admitted; the same
+/// state, pool, key and random words give the same pick; no allocation, no panic.
 pub trait Strategy {
-    /// A slot of the pool, or `None` when no slot is eligible.
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize>;
+    /// A slot of the pool, or `None` when no slot is admitted.
+    ///
+    /// `key` is the hash of what requests that belong together share (a user, a session). Affine strategies send
+    /// equal keys to the same slot and draw one for a request without; all others ignore it.
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize>;
+}
+
+/// A strategy that keeps a table of the pool's candidates.
+pub trait Tabled {
+    /// Brings the table to the pool's [version](Pool::version) with at most `budget` units of work, each about one
+    /// entry of the table; whether it is there. Until then picks use the former table.
+    ///
+    /// To be called by the picker's owner until it returns `true`, whenever the version has changed.
+    fn update<P: Pool + ?Sized>(&mut self, pool: &P, budget: u32) -> bool;
 }

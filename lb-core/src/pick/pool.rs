@@ -14,23 +14,85 @@ const WORD: usize = u32::BITS as usize;
 pub struct Load {
     /// What its last report says, if that may still be used.
     pub report: Option<LoadFigures>,
+    /// How old that report is, in milliseconds; 0 without one.
+    pub age_ms: u32,
     /// Our own requests there now.
     pub own_in_flight: u32,
     /// Our own requests there when the report was made.
     pub own_at_report: u32,
+    /// Latency of our own requests there, in microseconds: a peak-sensitive mean with penalties for failures,
+    /// projected to now; 0 when nothing was measured.
+    pub own_latency_us: u32,
+    /// How many of our own requests there failed lately, in 255ths.
+    pub failing: u8,
 }
 
-/// The endpoints a strategy picks from, numbered `0..slots()`.
-pub trait Pool {
-    /// How many slots there are, eligible or not.
-    fn slots(&self) -> usize;
+impl Load {
+    /// What a cache knows of a slot now.
+    pub(crate) fn cached<const N: usize>(cache: &LoadCache<N>, slot: usize, now: Instant) -> Self {
+        let Some(endpoint) = cache.get(slot) else {
+            return Self::default();
+        };
+        let fresh = cache.fresh(slot, now);
+        Self {
+            report: fresh.map(|cached| cached.report().figures()),
+            age_ms: fresh.map_or(0, |cached| clamp(cached.age(now).as_millis())),
+            own_in_flight: endpoint.own_in_flight(),
+            own_at_report: endpoint.own_at_report(),
+            own_latency_us: 0,
+            failing: 0,
+        }
+    }
+}
 
-    /// The eligible slots of `32 * index ..`, lowest slot in the lowest bit. Bits past `slots()` are 0, and
-    /// so is every word past the last.
-    fn word(&self, index: usize) -> u32;
+fn clamp(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// The endpoints a strategy picks from.
+///
+/// A *slot* is where an endpoint is, at most [`u16::MAX`]. A *candidate* is a slot of the picker's set: alive,
+/// open, matching its filter. Tables are made of candidates. [`admits`](Self::admits) narrows that for one pick
+/// (not full, not tried already), and no table is made anew for it.
+pub trait Pool {
+    /// How many candidates there are.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slot of a candidate, counted from 0 in ascending order; [`usize::MAX`] past the last.
+    fn slot(&self, index: usize) -> usize;
+
+    /// The slots of all candidates, ascending.
+    fn slots(&self) -> impl Iterator<Item = usize>;
+
+    /// Whether this slot is a candidate and may be picked now.
+    fn admits(&self, slot: usize) -> bool;
 
     /// What is known of a slot; the default when nothing is.
     fn load(&self, slot: usize) -> Load;
+
+    /// [`Load::own_in_flight`] of a slot, for scans that need nothing else.
+    fn own_in_flight(&self, slot: usize) -> u32 {
+        self.load(slot).own_in_flight
+    }
+
+    /// How much a candidate should get compared with the others. 0: nothing, unless all have 0.
+    fn weight(&self, slot: usize) -> u16 {
+        let _ = slot;
+        1
+    }
+
+    /// What a candidate is called wherever it is: affine strategies hash it.
+    fn name(&self, slot: usize) -> impl AsRef<[u8]>;
+
+    /// Changes whenever candidates come or go, move to other slots, or change names or weights.
+    fn version(&self) -> u32 {
+        0
+    }
 }
 
 /// A set of slots below [`SLOTS_MAX`], 128 bytes.
@@ -87,6 +149,33 @@ impl SlotSet {
         self.words.get(index).copied().unwrap_or(0)
     }
 
+    /// Whether a slot is in it.
+    #[must_use]
+    pub fn contains(&self, slot: usize) -> bool {
+        self.word(slot / WORD) >> (slot % WORD) & 1 == 1
+    }
+
+    /// The slots, ascending. O([`SLOTS_MAX`] / 32 + slots).
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.words
+            .iter()
+            .enumerate()
+            .flat_map(|(index, &word)| bits(index, word))
+    }
+
+    /// The `n`-th slot, from 0, or [`usize::MAX`]. O([`SLOTS_MAX`] / 32).
+    #[must_use]
+    pub fn nth(&self, mut n: usize) -> usize {
+        for (index, &word) in self.words.iter().enumerate() {
+            let here = word.count_ones() as usize;
+            if n < here {
+                return bits(index, word).nth(n).unwrap_or(usize::MAX);
+            }
+            n = n.saturating_sub(here);
+        }
+        usize::MAX
+    }
+
     /// How many slots are in it.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -102,60 +191,23 @@ impl SlotSet {
     }
 }
 
-/// The eligible slots, ascending. O(slots / 32 + eligible).
-pub fn eligible<P: Pool + ?Sized>(pool: &P) -> impl Iterator<Item = usize> {
-    let words = pool.slots().div_ceil(WORD);
-    (0..words).flat_map(|index| {
-        let mut bits = pool.word(index);
-        core::iter::from_fn(move || {
-            let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
-            bits &= bits.wrapping_sub(1);
-            Some(index.saturating_mul(WORD).saturating_add(bit))
-        })
+/// The slots that the bits of a word stand for.
+fn bits(index: usize, mut word: u32) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word.wrapping_sub(1);
+        Some(index.saturating_mul(WORD).saturating_add(bit))
     })
 }
 
-/// How many slots are eligible. O(slots / 32).
-pub(super) fn count<P: Pool + ?Sized>(pool: &P) -> u32 {
-    (0..pool.slots().div_ceil(WORD)).fold(0, |sum, index| sum.saturating_add(pool.word(index).count_ones()))
-}
-
-/// The `n`-th eligible slot, from 0. O(slots / 32).
-pub(super) fn nth<P: Pool + ?Sized>(pool: &P, mut n: u32) -> Option<usize> {
-    for index in 0..pool.slots().div_ceil(WORD) {
-        let mut bits = pool.word(index);
-        let here = bits.count_ones();
-        if n >= here {
-            n = n.saturating_sub(here);
-            continue;
-        }
-        for _ in 0..n {
-            bits &= bits.wrapping_sub(1);
-        }
-        return Some(
-            index
-                .saturating_mul(WORD)
-                .saturating_add(bits.trailing_zeros() as usize),
-        );
-    }
-    None
-}
-
-/// The first eligible slot at or after `from`, then from the beginning. O(slots / 32).
-pub(super) fn next<P: Pool + ?Sized>(pool: &P, from: usize) -> Option<usize> {
-    let words = pool.slots().div_ceil(WORD);
-    let first = from / WORD;
-    let at_or_after = pool.word(first) & (u32::MAX << (from % WORD));
-    let slot = |index: usize, bits: u32| {
-        (bits != 0).then(|| {
-            index
-                .saturating_mul(WORD)
-                .saturating_add(bits.trailing_zeros() as usize)
-        })
-    };
-    slot(first, at_or_after)
-        .or_else(|| (first.saturating_add(1)..words).find_map(|index| slot(index, pool.word(index))))
-        .or_else(|| (0..=first.min(words)).find_map(|index| slot(index, pool.word(index))))
+/// The first admitted candidate from this one on, by index, then from the beginning: what every pick ends with
+/// that found the slot of its choice closed. O(candidates).
+pub(super) fn scan_from<P: Pool + ?Sized>(pool: &P, index: usize) -> Option<usize> {
+    let admitted = |&slot: &usize| pool.admits(slot);
+    let all = 0..pool.len();
+    let later = all.clone().skip(index).map(|index| pool.slot(index));
+    let earlier = all.take(index).map(|index| pool.slot(index));
+    later.chain(earlier).find(admitted)
 }
 
 /// The slots of a [`LoadCache`] that are in a set, as they look now: for users of the balancer without a
@@ -175,7 +227,7 @@ pub(super) fn next<P: Pool + ?Sized>(pool: &P, from: usize) -> Option<usize> {
 ///     eligible.insert(cache.slot_of(NodeId::new(id)).unwrap());
 /// }
 /// let mut strategy = Corrected::default();
-/// let slot = strategy.pick(&CachePool::new(&cache, &eligible, now), &mut Sfc32::new(1)).unwrap();
+/// let slot = strategy.pick(&CachePool::new(&cache, &eligible, now), None, &mut Sfc32::new(1)).unwrap();
 /// assert_eq!(cache.get(slot).unwrap().id(), NodeId::new(2));
 /// # Ok::<(), lb_core::load::CacheFull>(())
 /// ```
@@ -195,29 +247,108 @@ impl<'a, const N: usize> CachePool<'a, N> {
 }
 
 impl<const N: usize> Pool for CachePool<'_, N> {
-    fn slots(&self) -> usize {
-        self.cache.endpoints().len()
+    fn len(&self) -> usize {
+        self.slots().count()
     }
 
-    fn word(&self, index: usize) -> u32 {
-        let past = self.slots().saturating_sub(index.saturating_mul(WORD));
-        let within = if past >= WORD {
-            u32::MAX
-        } else {
-            (1_u32 << past).wrapping_sub(1)
-        };
-        self.eligible.word(index) & within
+    fn slot(&self, index: usize) -> usize {
+        self.slots().nth(index).unwrap_or(usize::MAX)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = usize> {
+        let known = self.cache.endpoints().len();
+        self.eligible.iter().take_while(move |&slot| slot < known)
+    }
+
+    fn admits(&self, slot: usize) -> bool {
+        slot < self.cache.endpoints().len() && self.eligible.contains(slot)
     }
 
     fn load(&self, slot: usize) -> Load {
-        self.cache.get(slot).map_or_else(Load::default, |endpoint| Load {
-            report: self
-                .cache
-                .fresh(slot, self.now)
-                .map(|cached| cached.report().figures()),
-            own_in_flight: endpoint.own_in_flight(),
-            own_at_report: endpoint.own_at_report(),
-        })
+        Load::cached(self.cache, slot, self.now)
+    }
+
+    fn name(&self, slot: usize) -> impl AsRef<[u8]> {
+        let id = self.cache.get(slot).map_or(0, |endpoint| endpoint.id().get());
+        id.to_be_bytes()
+    }
+}
+
+/// A pool of the caller's own tables, for balancers without a [`crate::Node`]. All but `candidates` and `admitted`
+/// are by slot; what is missing in a table is 0, and 1 for a weight.
+///
+/// ```
+/// use lb_core::pick::{LeastConnections, SlicePool, Strategy};
+/// use lb_core::rng::Sfc32;
+///
+/// let pool = SlicePool {
+///     candidates: &[0, 1, 2],
+///     admitted: &[0b111],
+///     own_in_flight: &[4, 2, 9],
+///     ..SlicePool::default()
+/// };
+/// assert_eq!(LeastConnections::default().pick(&pool, None, &mut Sfc32::new(1)), Some(1));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlicePool<'a> {
+    /// The candidates' slots, ascending.
+    pub candidates: &'a [u16],
+    /// Which of them may be picked now, as bits: slot 0 is the lowest bit of the first word.
+    pub admitted: &'a [u32],
+    /// Our own requests in flight.
+    pub own_in_flight: &'a [u32],
+    /// All else that is known of the load; its own requests in flight are not read.
+    pub loads: &'a [Load],
+    /// The weights.
+    pub weights: &'a [u16],
+    /// The names.
+    pub names: &'a [&'a [u8]],
+    /// See [`Pool::version`].
+    pub version: u32,
+}
+
+impl Pool for SlicePool<'_> {
+    fn len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    fn slot(&self, index: usize) -> usize {
+        self.candidates
+            .get(index)
+            .map_or(usize::MAX, |&slot| usize::from(slot))
+    }
+
+    fn slots(&self) -> impl Iterator<Item = usize> {
+        self.candidates.iter().map(|&slot| usize::from(slot))
+    }
+
+    fn admits(&self, slot: usize) -> bool {
+        self.admitted
+            .get(slot / WORD)
+            .is_some_and(|word| word >> (slot % WORD) & 1 == 1)
+    }
+
+    fn load(&self, slot: usize) -> Load {
+        Load {
+            own_in_flight: self.own_in_flight(slot),
+            ..self.loads.get(slot).copied().unwrap_or_default()
+        }
+    }
+
+    fn own_in_flight(&self, slot: usize) -> u32 {
+        self.own_in_flight.get(slot).copied().unwrap_or(0)
+    }
+
+    fn weight(&self, slot: usize) -> u16 {
+        self.weights.get(slot).copied().unwrap_or(1)
+    }
+
+    fn name(&self, slot: usize) -> impl AsRef<[u8]> {
+        self.names.get(slot).copied().unwrap_or_default()
+    }
+
+    fn version(&self) -> u32 {
+        self.version
     }
 }
 
@@ -254,50 +385,48 @@ pub(super) mod tests {
     }
 
     impl Pool for Table {
-        fn slots(&self) -> usize {
-            self.loads.len()
+        fn len(&self) -> usize {
+            self.slots().count()
         }
-        fn word(&self, index: usize) -> u32 {
-            self.up.word(index)
+        fn slot(&self, index: usize) -> usize {
+            self.slots().nth(index).unwrap_or(usize::MAX)
+        }
+        fn slots(&self) -> impl Iterator<Item = usize> {
+            self.up.iter().filter(|&slot| slot < self.loads.len())
+        }
+        fn admits(&self, slot: usize) -> bool {
+            slot < self.loads.len() && self.up.contains(slot)
         }
         fn load(&self, slot: usize) -> Load {
             self.loads.get(slot).copied().unwrap_or_default()
         }
-    }
-
-    fn only(slots: usize, up: &[usize]) -> Table {
-        let mut table = Table::new(slots);
-        table.up = SlotSet::new();
-        for &slot in up {
-            table.up.insert(slot);
+        fn name(&self, slot: usize) -> impl AsRef<[u8]> {
+            slot.to_string()
         }
-        table
     }
 
     #[test]
     fn navigates_sparse_sets() {
-        let table = only(100, &[3, 31, 32, 99]);
-        assert_eq!(eligible(&table).collect::<std::vec::Vec<_>>(), [3, 31, 32, 99]);
-        assert_eq!(count(&table), 4);
-        assert_eq!(
-            [0, 1, 2, 3, 4].map(|n| nth(&table, n)),
-            [Some(3), Some(31), Some(32), Some(99), None]
-        );
-        assert_eq!(
-            [0, 3, 4, 32, 33, 99, 100, 5_000].map(|from| next(&table, from)),
-            [
-                Some(3),
-                Some(3),
-                Some(31),
-                Some(32),
-                Some(99),
-                Some(99),
-                Some(3),
-                Some(3)
-            ]
-        );
-        assert_eq!(next(&only(64, &[]), 7), None);
-        assert_eq!(next(&only(64, &[2]), 7), Some(2));
+        let mut set = SlotSet::new();
+        for slot in [3, 31, 32, 99] {
+            set.insert(slot);
+        }
+        assert_eq!(set.iter().collect::<std::vec::Vec<_>>(), [3, 31, 32, 99]);
+        assert_eq!([0, 1, 2, 3, 4].map(|n| set.nth(n)), [3, 31, 32, 99, usize::MAX]);
+        assert!(set.contains(99) && !set.contains(98) && !set.contains(5_000));
+    }
+
+    #[test]
+    fn a_scan_finds_the_only_admitted_candidate_from_everywhere() {
+        let pool = SlicePool {
+            candidates: &[1, 4, 40],
+            admitted: &[0, 1 << 8],
+            ..SlicePool::default()
+        };
+        for from in [0, 1, 2, 3, 900] {
+            assert_eq!(scan_from(&pool, from), Some(40));
+        }
+        assert_eq!(scan_from(&SlicePool::default(), 3), None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Round robin over the eligible slots, from a random start.
 
-use super::{Pool, Strategy, pool};
+use super::{Pool, Strategy};
 use crate::rng::Rng;
 
-/// Each eligible slot in turn. O(slots / 32) for the first eligible slot after the last pick.
+/// Each candidate in turn. O(1); a candidate that is not admitted is passed over.
 ///
 /// The first pick starts at a random slot, so that many clients that start together do not walk in step
 /// (nginx randomises its rotation for the same reason).
@@ -19,7 +19,7 @@ use crate::rng::Rng;
 /// let (mut strategy, mut rng) = (RoundRobin::default(), Sfc32::new(1));
 /// let mut picks = [0; 3];
 /// for _ in 0..300 {
-///     picks[strategy.pick(&pool, &mut rng).unwrap()] += 1;
+///     picks[strategy.pick(&pool, None, &mut rng).unwrap()] += 1;
 /// }
 /// assert_eq!(picks, [100, 100, 100]);
 /// ```
@@ -40,23 +40,37 @@ impl RoundRobin {
     /// from an empty pool does not fix the start.
     pub(super) fn position<P: Pool + ?Sized, R: Rng + ?Sized>(&self, pool: &P, rng: &mut R) -> usize {
         self.next.unwrap_or_else(|| {
-            let slots = u32::try_from(pool.slots()).unwrap_or(u32::MAX);
-            rng.below(slots) as usize
+            let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
+            rng.below(count) as usize
         })
     }
 
-    /// The rotation goes on behind this slot.
-    pub(super) const fn passed(&mut self, slot: usize) {
-        self.next = Some(slot.saturating_add(1));
+    /// The rotation goes on behind this candidate.
+    pub(super) const fn passed(&mut self, index: usize) {
+        self.next = Some(index.saturating_add(1));
     }
 }
 
 impl Strategy for RoundRobin {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
-        let from = self.position(pool, rng);
-        let slot = pool::next(pool, from)?;
-        self.passed(slot);
-        Some(slot)
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        _key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize> {
+        let mut index = self.position(pool, rng);
+        for _ in 0..pool.len() {
+            if index >= pool.len() {
+                index = 0;
+            }
+            let slot = pool.slot(index);
+            if pool.admits(slot) {
+                self.passed(index);
+                return Some(slot);
+            }
+            index = index.saturating_add(1);
+        }
+        None
     }
 }
 
@@ -72,7 +86,9 @@ mod tests {
         table.up.remove(1);
         table.up.remove(4);
         let (mut strategy, mut rng) = (RoundRobin::new(), Sfc32::new(3));
-        let picks: std::vec::Vec<_> = (0..6).filter_map(|_| strategy.pick(&table, &mut rng)).collect();
+        let picks: std::vec::Vec<_> = (0..6)
+            .filter_map(|_| strategy.pick(&table, None, &mut rng))
+            .collect();
         assert_eq!(picks[..3], picks[3..]);
         assert_eq!(picks.iter().sum::<usize>(), 2 * (2 + 3));
     }
@@ -82,7 +98,9 @@ mod tests {
         let table = Table::new(4);
         let mut first = [0_u32; 4];
         for seed in 0..400 {
-            first[RoundRobin::new().pick(&table, &mut Sfc32::new(seed)).unwrap()] += 1;
+            first[RoundRobin::new()
+                .pick(&table, None, &mut Sfc32::new(seed))
+                .unwrap()] += 1;
         }
         assert!(first.iter().all(|&count| count > 60), "{first:?}");
     }
@@ -90,7 +108,7 @@ mod tests {
     #[test]
     fn survives_a_shrinking_pool() {
         let mut strategy = RoundRobin { next: Some(900) };
-        assert_eq!(strategy.pick(&Table::new(2), &mut Sfc32::new(1)), Some(0));
-        assert_eq!(strategy.pick(&Table::new(0), &mut Sfc32::new(1)), None);
+        assert_eq!(strategy.pick(&Table::new(2), None, &mut Sfc32::new(1)), Some(0));
+        assert_eq!(strategy.pick(&Table::new(0), None, &mut Sfc32::new(1)), None);
     }
 }

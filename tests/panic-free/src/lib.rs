@@ -109,7 +109,7 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
         black_box((cache.freshness(slot, now()), cache.fresh(slot, now()).is_some()));
     }
     let mut rng = Sfc32::new(black_box(1));
-    black_box(strategy.pick(&CachePool::new(&cache, &eligible, now()), &mut rng));
+    black_box(strategy.pick(&CachePool::new(&cache, &eligible, now()), None, &mut rng));
     let mut election = Election::new();
     let candidate = Candidate {
         id: id(),
