@@ -34,7 +34,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// A CRC-32 of bytes that come in pieces; a copy goes on from a common beginning.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Crc32(u32);
 
 impl Crc32 {

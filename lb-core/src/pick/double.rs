@@ -42,7 +42,10 @@ impl Double {
             significand >>= 1;
             exponent = exponent.wrapping_add(1);
         }
-        Self { significand, exponent }
+        Self {
+            significand,
+            exponent,
+        }
     }
 
     pub(super) fn from_u32(value: u32) -> Self {
@@ -77,7 +80,11 @@ impl Double {
     }
 
     pub(super) fn add(self, other: Self) -> Self {
-        let (low, high) = if self < other { (self, other) } else { (other, self) };
+        let (low, high) = if self < other {
+            (self, other)
+        } else {
+            (other, self)
+        };
         let distance = high.exponent.wrapping_sub(low.exponent).unsigned_abs();
         if low.significand == 0 || distance > 70 {
             return high;
