@@ -520,3 +520,200 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Adaptive<S> {
         self.order.update(pool, budget)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::tests::Table;
+    use super::*;
+    use crate::rng::Sfc32;
+    use std::vec::Vec;
+
+    /// A strategy that has made its order.
+    fn ready(table: &Table) -> Adaptive<Vec<u32>> {
+        let mut strategy = Adaptive::new(std::vec![0; Adaptive::words(table.loads.len())], 7).unwrap();
+        while !strategy.update(table, 16) {}
+        strategy
+    }
+
+    /// Picks that stay in flight.
+    fn spread(table: &mut Table, requests: u32) -> Vec<u32> {
+        let (mut strategy, mut rng) = (ready(table), Sfc32::new(1));
+        for _ in 0..requests {
+            let slot = strategy.pick(table, None, &mut rng).unwrap();
+            table.loads[slot].own_in_flight += 1;
+        }
+        table.loads.iter().map(|load| load.own_in_flight).collect()
+    }
+
+    /// Picks that are answered at once.
+    fn counts(table: &Table, strategy: &mut Adaptive<Vec<u32>>, requests: usize) -> Vec<usize> {
+        let (mut rng, mut counts) = (Sfc32::new(1), std::vec![0; table.loads.len()]);
+        for _ in 0..requests {
+            let slot = strategy.pick(table, None, &mut rng).unwrap();
+            strategy.ended(slot);
+            counts[slot] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn one_request_at_a_time_goes_to_each_in_turn() {
+        for slots in [1, 3, 16, 17, 100] {
+            let mut table = Table::new(slots);
+            for slot in 0..slots {
+                table.report(slot, 0, 8, 1);
+            }
+            let counts = counts(&table, &mut ready(&table), slots * 20);
+            assert!(
+                counts.iter().all(|&count| (19..=21).contains(&count)),
+                "{slots}: {counts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_old_report_does_not_herd() {
+        let mut table = Table::new(3);
+        for (slot, in_flight) in [(0, 10), (1, 0), (2, 5)] {
+            table.report(slot, in_flight, 100, 1);
+        }
+        assert_eq!(spread(&mut table, 30), [5, 15, 10], "levels everyone at 15");
+    }
+
+    #[test]
+    fn the_unknown_is_neutral_not_best() {
+        let mut table = Table::new(3);
+        table.report(0, 4, 8, 1);
+        table.report(1, 40, 8, 1);
+        let mut strategy = ready(&table);
+        assert_eq!(
+            counts(&table, &mut strategy, 50),
+            [49, 0, 1],
+            "2 counts as 22 once 1 was seen"
+        );
+    }
+
+    #[test]
+    fn weights_count() {
+        let mut table = Table::new(3);
+        for (slot, weight) in [200, 100, 0].into_iter().enumerate() {
+            table.report(slot, 0, 100, 1);
+            table.weights.push(weight);
+            assert_eq!(table.weight(slot), weight);
+        }
+        assert_eq!(spread(&mut table, 30), [20, 10, 0]);
+        table.weights = std::vec![0; 3];
+        assert_eq!(spread(&mut table, 3).iter().sum::<u32>(), 33);
+    }
+
+    #[test]
+    fn without_reports_own_requests_count() {
+        assert_eq!(spread(&mut Table::new(4), 100), [25; 4]);
+    }
+
+    #[test]
+    fn what_fails_is_passed_over() {
+        let mut table = Table::new(4);
+        for slot in 0..4 {
+            table.report(slot, 5, 8, 1);
+        }
+        table.report(2, 0, 8, 1);
+        table.loads[2].failing = 255;
+        assert_eq!(counts(&table, &mut ready(&table), 300)[2], 0);
+    }
+
+    /// A hundred servers with two requests each, of which ours are one in fifty.
+    fn crowd(age_ms: u32) -> Table {
+        let mut table = Table::new(100);
+        for slot in 0..100 {
+            table.report(slot, 2, 8, 50);
+            table.loads[slot].age_ms = age_ms;
+            table.loads[slot].report.as_mut().unwrap().rate_milli = 100_000;
+        }
+        table
+    }
+
+    #[test]
+    fn one_of_many_clients_keeps_to_its_part() {
+        let table = crowd(10);
+        let mut strategy = ready(&table);
+        counts(&table, &mut strategy, 2_000);
+        assert_eq!(strategy.rung(), Rung::Part);
+        let used = counts(&table, &mut strategy, 1_000)
+            .iter()
+            .filter(|&&count| count > 0)
+            .count();
+        assert!((2..=20).contains(&used), "{used}");
+    }
+
+    #[test]
+    fn where_nothing_can_be_known_it_rotates_by_weight() {
+        let mut table = Table::new(4);
+        for (slot, weight) in [1, 2, 3, 4].into_iter().enumerate() {
+            table.report(slot, 500, 800, 1_000);
+            table.loads[slot].age_ms = 5_000;
+            table.loads[slot].report.as_mut().unwrap().rate_milli = 100_000;
+            table.weights.push(weight);
+        }
+        let mut strategy = ready(&table);
+        counts(&table, &mut strategy, 2_000);
+        assert_eq!(strategy.rung(), Rung::Rotation);
+        assert_eq!(counts(&table, &mut strategy, 100), [10, 20, 30, 40]);
+        assert_eq!(
+            strategy.explain(&table, &mut Sfc32::new(1)).1.reason,
+            Reason::OldReports
+        );
+        for load in &mut table.loads {
+            load.age_ms = 5;
+        }
+        counts(&table, &mut strategy, 500);
+        assert_ne!(strategy.rung(), Rung::Rotation, "reports are young again");
+    }
+
+    #[test]
+    fn explains_itself() {
+        let mut table = Table::new(3);
+        for (slot, in_flight) in [(0, 9), (1, 4), (2, 7)] {
+            table.report(slot, in_flight, 16, 2);
+            table.loads[slot].age_ms = 30;
+        }
+        let (slot, why) = ready(&table).explain(&table, &mut Sfc32::new(1));
+        assert_eq!((slot, why.picked, why.rung), (Some(1), Some(1), Rung::Whole));
+        assert_eq!((why.candidates, why.reach, why.considered.len()), (3, 3, 3));
+        let it = why.considered.iter().find(|it| it.slot == 1).unwrap();
+        assert_eq!((it.reported, it.estimate, it.weight), (Some((4, 30)), 4, 1));
+        assert_eq!(
+            ready(&Table::new(0))
+                .explain(&Table::new(0), &mut Sfc32::new(1))
+                .0,
+            None
+        );
+    }
+
+    #[test]
+    fn with_too_little_memory_it_uses_what_it_has() {
+        let table = Table::new(5);
+        let mut strategy = Adaptive::new([0_u32; 4], 1).unwrap();
+        while !strategy.update(&table, 1) {}
+        let mut rng = Sfc32::new(1);
+        assert!(strategy.pick(&table, None, &mut rng).is_some());
+        let mut none = Adaptive::new([0_u32; 0], 1).unwrap();
+        let mut picks: Vec<_> = (0..5).filter_map(|_| none.pick(&table, None, &mut rng)).collect();
+        picks.sort_unstable();
+        assert_eq!(picks, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn saturated_loads_do_not_overflow() {
+        let mut table = Table::new(20);
+        for slot in 0..20 {
+            table.report(slot, u16::MAX, u16::MAX, u16::MAX);
+            table.loads[slot].own_in_flight = u32::MAX * (slot as u32 % 2);
+            table.loads[slot].own_at_report = u32::MAX * (slot as u32 / 2 % 2);
+            table.loads[slot].age_ms = u32::MAX;
+            table.loads[slot].report.as_mut().unwrap().rate_milli = u32::MAX;
+        }
+        let mut strategy = ready(&table);
+        assert!((0..3_000).all(|_| strategy.pick(&table, None, &mut Sfc32::new(1)).is_some()));
+    }
+}
