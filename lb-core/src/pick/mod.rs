@@ -14,22 +14,28 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod alias;
 mod any;
 mod corrected;
 mod estimate;
 mod hybrid;
 mod least_connections;
+mod memory;
 mod pool;
 mod random;
 mod round_robin;
+mod smooth;
 
+pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
 pub use hybrid::Hybrid;
 pub use least_connections::LeastConnections;
+pub use memory::MemoryTooSmall;
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use smooth::SmoothWeighted;
 
 use crate::rng::Rng;
 
