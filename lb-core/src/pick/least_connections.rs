@@ -3,7 +3,8 @@
 use super::{Pool, RoundRobin, Strategy};
 use crate::rng::Rng;
 
-/// The eligible slot with the fewest of our own requests in flight; ties in rotation. O(slots).
+/// The admitted candidate with the fewest of our own requests in flight; ties in rotation. O(candidates), one
+/// pass that reads nothing else of the load; [`super::LoadBuckets`] does it in O(1).
 ///
 /// Exact for what this node sends, blind to everyone else: right when it sends most of the traffic, or when
 /// nobody reports. Because ties rotate, sequential requests (each finished before the next) are spread
@@ -25,7 +26,9 @@ impl Strategy for LeastConnections {
     }
 }
 
-/// The admitted candidate with the lowest cost; among equals, the next in rotation.
+/// The admitted candidate with the lowest cost; among equals, the next in rotation. One pass; whether a candidate is
+/// admitted is asked only of those that would be taken.
+#[inline]
 pub(super) fn least<P, R, K>(
     pool: &P,
     ties: &mut RoundRobin,
@@ -38,8 +41,23 @@ where
     K: Ord,
 {
     let from = ties.position(pool, rng);
-    let admitted = pool.slots().enumerate().filter(|&(_, slot)| pool.admits(slot));
-    let (index, slot) = admitted.min_by_key(|&(index, slot)| (cost(slot), index < from, index))?;
+    let mut best: Option<(K, usize, usize)> = None;
+    let mut passed = false;
+    for (index, slot) in pool.slots().enumerate() {
+        let cost = cost(slot);
+        // From where the rotation stands, the first of equals wins once more.
+        let turn = index == from;
+        passed |= turn;
+        let better = match &best {
+            Some((lowest, at, _)) if passed && *at < from => cost <= *lowest,
+            Some((lowest, ..)) => cost < *lowest,
+            None => true,
+        };
+        if better && pool.admits(slot) {
+            best = Some((cost, index, slot));
+        }
+    }
+    let (_, index, slot) = best?;
     ties.passed(index);
     Some(slot)
 }

@@ -25,6 +25,7 @@ mod pool;
 mod random;
 mod round_robin;
 mod smooth;
+mod stride;
 
 pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
@@ -36,6 +37,7 @@ pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use round_robin::RoundRobin;
 pub use smooth::SmoothWeighted;
+pub use stride::StaticStride;
 
 use crate::rng::Rng;
 
