@@ -22,7 +22,20 @@ impl Strategy for LeastConnections {
         _key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize> {
-        least(pool, &mut self.ties, rng, |slot| pool.own_in_flight(slot))
+        // As `least`, with nothing but a comparison of numbers for each candidate.
+        let from = self.ties.position(pool, rng);
+        let (mut lowest, mut best) = (u64::MAX, None);
+        let mut look = |(index, slot)| {
+            let own = u64::from(pool.own_in_flight(slot));
+            if own < lowest && pool.admits(slot) {
+                (lowest, best) = (own, Some((index, slot)));
+            }
+        };
+        pool.slots().enumerate().skip(from).for_each(&mut look);
+        pool.slots().enumerate().take(from).for_each(look);
+        let (index, slot) = best?;
+        self.ties.passed(index);
+        Some(slot)
     }
 }
 
@@ -42,21 +55,15 @@ where
 {
     let from = ties.position(pool, rng);
     let mut best: Option<(K, usize, usize)> = None;
-    let mut passed = false;
-    for (index, slot) in pool.slots().enumerate() {
+    let mut look = |(index, slot)| {
         let cost = cost(slot);
-        // From where the rotation stands, the first of equals wins once more.
-        let turn = index == from;
-        passed |= turn;
-        let better = match &best {
-            Some((lowest, at, _)) if passed && *at < from => cost <= *lowest,
-            Some((lowest, ..)) => cost < *lowest,
-            None => true,
-        };
-        if better && pool.admits(slot) {
+        if best.as_ref().is_none_or(|(lowest, ..)| cost < *lowest) && pool.admits(slot) {
             best = Some((cost, index, slot));
         }
-    }
+    };
+    // From where the rotation stands, so that the first of equals is the next one.
+    pool.slots().enumerate().skip(from).for_each(&mut look);
+    pool.slots().enumerate().take(from).for_each(look);
     let (_, index, slot) = best?;
     ties.passed(index);
     Some(slot)
