@@ -16,9 +16,12 @@
 
 mod alias;
 mod any;
+mod choices;
 mod corrected;
 mod estimate;
+mod first_fit;
 mod hybrid;
+mod latency;
 mod least_connections;
 mod memory;
 mod pool;
@@ -29,8 +32,11 @@ mod stride;
 
 pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
+pub use choices::{By, Choices};
 pub use corrected::Corrected;
+pub use first_fit::FirstFit;
 pub use hybrid::Hybrid;
+pub use latency::PeakEwma;
 pub use least_connections::LeastConnections;
 pub use memory::MemoryTooSmall;
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
