@@ -21,11 +21,13 @@ impl fmt::Display for MemoryTooSmall {
 impl core::error::Error for MemoryTooSmall {}
 
 /// The `index`-th half word from a word on.
+#[inline]
 pub(super) fn half_word(memory: &[u32], from: usize, index: usize) -> Option<u16> {
     let word = *memory.get(from.wrapping_add(index >> 1))?;
     Some((word >> ((index & 1) << 4)) as u16)
 }
 
+#[inline]
 pub(super) fn set_half_word(memory: &mut [u32], from: usize, index: usize, value: u16) {
     if let Some(word) = memory.get_mut(from.wrapping_add(index >> 1)) {
         let shift = (index & 1) << 4;
@@ -34,6 +36,7 @@ pub(super) fn set_half_word(memory: &mut [u32], from: usize, index: usize, value
 }
 
 /// The slot of a candidate as tables keep it.
+#[inline]
 pub(super) fn slot_of<P: Pool + ?Sized>(pool: &P, index: usize) -> u16 {
     u16::try_from(pool.slot(index)).unwrap_or(u16::MAX)
 }
