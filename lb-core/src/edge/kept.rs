@@ -54,6 +54,8 @@ impl Kept {
             clients: self.clients,
             rate_milli: 0,
             latency_us: self.latency_us,
+            errors_milli: 0,
+            utilization: 0,
         };
         (self.epoch > 0).then_some(figures)
     }

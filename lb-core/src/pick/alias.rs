@@ -1,7 +1,8 @@
 //! Weighted random by an alias table.
 
-use super::memory::{MemoryTooSmall, Weights, divide, half_word, set_half_word, slot_of};
-use super::{Pool, Random, Strategy, Tabled, pool};
+use super::halves::{Halves, half_word, set_half_word};
+use super::weights::{Weights, divide, slot_of};
+use super::{MemoryTooSmall, Pool, Random, Strategy, Tabled, pool};
 use crate::rng::Rng;
 
 /// Draws before the nearest admitted candidate is taken.
@@ -44,10 +45,10 @@ const TRIES: usize = 8;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WeightedRandom<S> {
-    memory: S,
+    /// A word for each column: how much of it is its own, and the other slot; then their own slots.
+    tables: Halves<S>,
     slots: usize,
-    /// Where the table in use begins, and its columns; 0: there is none.
-    from: usize,
+    /// How many are in use; 0: there is no table.
     columns: u32,
     version: Option<u32>,
     build: Option<Build>,
@@ -97,15 +98,10 @@ impl<S> WeightedRandom<S> {
     {
         // A half holds a word and a half for each.
         let slots = (memory.as_ref().len() >> 1).saturating_mul(2) / 3;
-        if slots == 0 {
-            return Err(MemoryTooSmall {
-                needed: Self::words(1),
-            });
-        }
+        let slots = slots.clamp(1, usize::from(u16::MAX));
         Ok(Self {
-            memory,
-            slots: slots.min(usize::from(u16::MAX)),
-            from: 0,
+            tables: Halves::new(memory, slots.saturating_add(slots.div_ceil(2)), 0)?,
+            slots,
             columns: 0,
             version: None,
             build: None,
@@ -115,9 +111,8 @@ impl<S> WeightedRandom<S> {
     /// The same strategy in another kind of memory, which must hold the same words.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> WeightedRandom<T> {
         WeightedRandom {
-            memory: change(self.memory),
+            tables: self.tables.map(change),
             slots: self.slots,
-            from: self.from,
             columns: self.columns,
             version: self.version,
             build: self.build,
@@ -127,12 +122,12 @@ impl<S> WeightedRandom<S> {
 
 impl<S: AsRef<[u32]>> WeightedRandom<S> {
     fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Option<usize> {
-        let memory = self.memory.as_ref();
+        let table = self.tables.used();
         // The column and the place in it from one draw: columns differ by 2^-32 of all at most.
         let drawn = u64::from(rng.next_u32()).wrapping_mul(u64::from(self.columns));
         let (column, place) = ((drawn >> 32) as usize, drawn as u32 >> 16);
-        let entry = *memory.get(self.from.wrapping_add(column))?;
-        let own = half_word(memory, self.from.wrapping_add(self.slots), column)?;
+        let entry = *table.get(column)?;
+        let own = half_word(table.get(self.slots..)?, column)?;
         Some(usize::from(if place < entry >> 16 { own } else { entry as u16 }))
     }
 }
@@ -171,8 +166,6 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for WeightedRandom<S> {
             self.build = None;
             return true;
         }
-        let half = self.slots.saturating_add(self.slots.div_ceil(2));
-        let from = if self.from == 0 { half } else { 0 };
         let mut build = self.build.take().filter(|build| build.version == version);
         let build = build.get_or_insert(Build {
             version,
@@ -182,11 +175,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for WeightedRandom<S> {
             heavy: 0,
             left: 0,
         });
-        let memory = self.memory.as_mut().get_mut(from..).unwrap_or_default();
+        let (table, _) = self.tables.spare();
+        let (entries, own) = table.split_at_mut_checked(self.slots).unwrap_or_default();
         for _ in 0..budget {
-            if build.step(pool, memory, self.slots) {
+            if build.step(pool, entries, own) {
                 self.columns = build.weights.candidates;
-                self.from = from;
+                self.tables.flip();
                 self.version = Some(version);
                 return true;
             }
@@ -198,7 +192,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for WeightedRandom<S> {
 
 impl Build {
     /// One unit of work; whether it was the last.
-    fn step<P: Pool + ?Sized>(&mut self, pool: &P, memory: &mut [u32], slots: usize) -> bool {
+    fn step<P: Pool + ?Sized>(&mut self, pool: &P, entries: &mut [u32], own: &mut [u32]) -> bool {
         // Weight times columns, where a full column is the sum of the weights.
         let mass = |weights: &Weights, index: u32| {
             let weight = weights.of(pool, pool.slot(index as usize));
@@ -210,7 +204,7 @@ impl Build {
                 let index = self.light as usize;
                 if index < pool.len() {
                     self.weights.add(pool.weight(pool.slot(index)));
-                    set_half_word(memory, slots, index, slot_of(pool, index));
+                    set_half_word(own, index, slot_of(pool, index));
                     self.light = self.light.wrapping_add(1);
                 } else {
                     self.weights.finish();
@@ -236,7 +230,13 @@ impl Build {
             Stage::Light if self.light < count => {
                 let mass = mass(&self.weights, self.light);
                 if mass < full {
-                    fill(memory, self.light, mass, full, slot_of(pool, self.heavy as usize));
+                    fill(
+                        entries,
+                        self.light,
+                        mass,
+                        full,
+                        slot_of(pool, self.heavy as usize),
+                    );
                     self.left = self.left.saturating_sub(full.saturating_sub(mass));
                 }
                 self.light = self.light.wrapping_add(1);
@@ -245,7 +245,7 @@ impl Build {
                 // Only full columns are left.
                 let index = self.heavy;
                 if mass(&self.weights, index) >= full {
-                    fill(memory, index, full, full, slot_of(pool, index as usize));
+                    fill(entries, index, full, full, slot_of(pool, index as usize));
                 }
                 self.heavy = index.wrapping_add(1);
                 return self.heavy >= count;
@@ -253,7 +253,7 @@ impl Build {
             Stage::Heavy { next } if next < count => {
                 let mass = mass(&self.weights, next);
                 if mass >= full {
-                    fill(memory, self.heavy, self.left, full, slot_of(pool, next as usize));
+                    fill(entries, self.heavy, self.left, full, slot_of(pool, next as usize));
                     self.left = mass.saturating_sub(full.saturating_sub(self.left));
                     self.heavy = next;
                     self.stage = Stage::Light;
@@ -271,7 +271,7 @@ impl Build {
 }
 
 /// A column that holds `mass` of its own, and of another slot what is missing to `full`.
-fn fill(memory: &mut [u32], index: u32, mass: u32, full: u32, other: u16) {
+fn fill(entries: &mut [u32], index: u32, mass: u32, full: u32, other: u16) {
     // To the nearest 2^-16; a candidate with a weight is not lost to rounding.
     let (doubled, _) = divide(u64::from(mass) << 17, full, 18);
     let nearest = (doubled as u32).wrapping_add(1) >> 1;
@@ -280,7 +280,7 @@ fn fill(memory: &mut [u32], index: u32, mass: u32, full: u32, other: u16) {
     } else {
         0
     };
-    if let Some(entry) = memory.get_mut(index as usize) {
+    if let Some(entry) = entries.get_mut(index as usize) {
         *entry = threshold << 16 | u32::from(other);
     }
 }
@@ -309,8 +309,8 @@ mod tests {
     fn shares(strategy: &WeightedRandom<Vec<u32>>) -> Vec<u64> {
         let mut shares = std::vec![0; strategy.columns as usize];
         for column in 0..strategy.columns as usize {
-            let entry = strategy.memory[strategy.from + column];
-            let own = half_word(&strategy.memory, strategy.from + strategy.slots, column).unwrap();
+            let entry = strategy.tables.used()[column];
+            let own = half_word(&strategy.tables.used()[strategy.slots..], column).unwrap();
             shares[usize::from(own)] += u64::from(entry >> 16);
             shares[usize::from(entry as u16)] += 0x1_0000 - u64::from(entry >> 16);
         }

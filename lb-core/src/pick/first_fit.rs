@@ -71,7 +71,7 @@ impl Strategy for FirstFit {
         let estimate = |slot| neutral.estimate(&pool.load(slot));
         let fits = |&slot: &usize| {
             let estimate = estimate(slot);
-            estimate.in_flight < estimate.capacity && pool.admits(slot)
+            i64::from(estimate.in_flight) < i64::from(estimate.capacity) && pool.admits(slot)
         };
         pool.slots()
             .find(fits)

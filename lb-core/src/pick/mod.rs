@@ -14,38 +14,56 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod affine;
 mod alias;
 mod any;
 mod choices;
 mod corrected;
+mod crc32;
+mod double;
 mod estimate;
 mod first_fit;
+mod halves;
+mod heapsort;
 mod hot_cold;
 mod hybrid;
+mod ketama;
 mod latency;
 mod least_connections;
-mod memory;
+mod logarithm;
+mod maglev;
+mod points;
 mod pool;
 mod random;
+mod rendezvous;
+mod ring;
 mod round_robin;
 mod smooth;
 mod stride;
+mod weights;
+mod xxh64;
 
 pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use choices::{By, Choices};
 pub use corrected::Corrected;
+pub use crc32::crc32;
 pub use first_fit::FirstFit;
+pub use halves::MemoryTooSmall;
 pub use hot_cold::HotCold;
 pub use hybrid::Hybrid;
+pub use ketama::Ketama;
 pub use latency::PeakEwma;
 pub use least_connections::LeastConnections;
-pub use memory::MemoryTooSmall;
+pub use maglev::{Maglev, MaglevError};
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
+pub use rendezvous::Rendezvous;
+pub use ring::Ring;
 pub use round_robin::RoundRobin;
 pub use smooth::SmoothWeighted;
 pub use stride::StaticStride;
+pub use xxh64::key_hash;
 
 use crate::rng::Rng;
 
@@ -64,6 +82,12 @@ pub trait Strategy {
         key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize>;
+
+    /// A request of ours ended at this slot. Strategies that do not count themselves need not be told, but some
+    /// choose better if they are.
+    fn ended(&mut self, slot: usize) {
+        let _ = slot;
+    }
 }
 
 /// A strategy that keeps a table of the pool's candidates.

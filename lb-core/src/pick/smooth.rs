@@ -1,7 +1,9 @@
 //! Weighted round robin in nginx's smooth order, from a schedule made ahead.
 
-use super::memory::{MemoryTooSmall, Weights, divide, half_word, set_half_word, slot_of};
-use super::{Pool, RoundRobin, Strategy, Tabled, pool};
+use super::halves::{Halves, half_word, set_half_word};
+use super::heapsort::{Heapsort, Items};
+use super::weights::{Weights, divide, slot_of};
+use super::{MemoryTooSmall, Pool, RoundRobin, Strategy, Tabled, pool};
 use crate::rng::Rng;
 
 /// Entries looked at before the nearest admitted candidate is taken.
@@ -53,12 +55,11 @@ const TURNS_MAX: usize = u16::MAX as usize;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SmoothWeighted<S> {
-    memory: S,
+    tables: Halves<S>,
     slots: usize,
-    /// Words of each of the two schedules.
-    half: usize,
-    /// Where the schedule in use begins, and its length; 0: there is none.
-    from: usize,
+    /// Longest schedule.
+    turns_max: u32,
+    /// Length of the one in use; 0: there is none.
     turns: u32,
     /// The next turn; beyond the last one before the first pick.
     next: u32,
@@ -85,15 +86,15 @@ struct Build {
     /// The turns for all others, and their weights' sum.
     room: u32,
     rest: u32,
-    /// Words in the heap or in the sorted list.
-    sorted: u32,
+    /// Words in the list.
+    listed: u32,
     /// Remainders from this one on get a turn more.
     threshold: Option<u32>,
     classes: u32,
     turns: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum Stage {
     Idle,
@@ -104,20 +105,18 @@ enum Stage {
         count: u32,
         sum: u32,
     },
-    /// A heap of the remainders.
+    /// Lists the remainders.
     Remainders {
         whole: u32,
     },
-    /// Takes that many of the largest.
+    /// Finds as many of the largest.
     Largest {
+        sort: Heapsort,
         left: u32,
     },
-    /// A heap of turns and slots.
-    Heap,
-    /// Turns the heap into a sorted list.
-    Sort {
-        left: u32,
-    },
+    /// Lists turns and slots.
+    Turns,
+    Sort(Heapsort),
     /// Finds those with as many turns.
     Classes,
     Entries,
@@ -157,11 +156,12 @@ impl<S> SmoothWeighted<S> {
             let fits = more <= TURNS_MAX.div_ceil(2) && Self::words(slots, more.saturating_mul(2)) <= room;
             if fits { more } else { half }
         });
+        let turns = half.max(slots.div_ceil(2)).saturating_mul(2);
+        let scratch = slots.saturating_add(3_usize.saturating_mul(classes(turns)));
         Ok(Self {
-            memory,
+            tables: Halves::new(memory, turns >> 1, scratch)?,
             slots,
-            half: half.max(slots.div_ceil(2)),
-            from: 0,
+            turns_max: turns.min(TURNS_MAX) as u32,
             turns: 0,
             next: UNSTARTED,
             part: 0,
@@ -174,10 +174,9 @@ impl<S> SmoothWeighted<S> {
     /// The same strategy in another kind of memory, which must hold the same words.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> SmoothWeighted<T> {
         SmoothWeighted {
-            memory: change(self.memory),
+            tables: self.tables.map(change),
             slots: self.slots,
-            half: self.half,
-            from: self.from,
+            turns_max: self.turns_max,
             turns: self.turns,
             next: self.next,
             part: self.part,
@@ -196,12 +195,7 @@ impl<S> SmoothWeighted<S> {
     /// The longest period that is kept without rounding.
     #[must_use]
     pub const fn period_max(&self) -> u32 {
-        let turns = self.half.saturating_mul(2);
-        if turns < TURNS_MAX {
-            turns as u32
-        } else {
-            TURNS_MAX as u32
-        }
+        self.turns_max
     }
 }
 
@@ -234,7 +228,7 @@ impl<S: AsRef<[u32]>> SmoothWeighted<S> {
                     0
                 };
             }
-            let slot = half_word(self.memory.as_ref(), self.from, self.next as usize);
+            let slot = half_word(self.tables.used(), self.next as usize);
             self.next = self.next.wrapping_add(1);
             if let Some(slot) = slot.map(usize::from).filter(|&slot| pool.admits(slot)) {
                 return Some(slot);
@@ -254,7 +248,7 @@ impl<S: AsRef<[u32]>> Strategy for SmoothWeighted<S> {
         rng: &mut R,
     ) -> Option<usize> {
         if self.next < self.turns {
-            let slot = half_word(self.memory.as_ref(), self.from, self.next as usize)?;
+            let slot = half_word(self.tables.used(), self.next as usize)?;
             if pool.admits(usize::from(slot)) {
                 self.next = self.next.wrapping_add(1);
                 return Some(usize::from(slot));
@@ -272,7 +266,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for SmoothWeighted<S> {
         if self.version == Some(version) {
             return true;
         }
-        if self.build.stage == Stage::Idle || self.build.version != version {
+        if self.build.is_idle() || self.build.version != version {
             if pool.len() > self.slots {
                 self.turns = 0;
                 self.version = Some(version);
@@ -285,36 +279,28 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for SmoothWeighted<S> {
                 ..Build::IDLE
             };
         }
-        // The half that is not in use, and what lies behind both.
-        let schedule = if self.from == 0 { self.half } else { 0 };
-        let period_max = self.period_max();
-        let (schedules, scratch) = self
-            .memory
-            .as_mut()
-            .split_at_mut_checked(self.half.saturating_mul(2))
-            .unwrap_or_default();
+        let (schedule, scratch) = self.tables.spare();
         let (list, classes) = scratch.split_at_mut_checked(self.slots).unwrap_or_default();
         let mut tables = Tables {
-            schedules,
             schedule,
             list,
             classes,
         };
         let mut left = budget;
-        while left > 0 && self.build.stage != Stage::Idle {
-            left = left.saturating_sub(self.build.step(pool, &mut tables, period_max));
+        while left > 0 && !self.build.is_idle() {
+            left = left.saturating_sub(self.build.step(pool, &mut tables, self.turns_max));
         }
-        if self.build.stage != Stage::Idle {
+        if !self.build.is_idle() {
             return false;
         }
-        self.change(schedule, version);
+        self.change(version);
         true
     }
 }
 
 impl<S> SmoothWeighted<S> {
     /// What was built goes into use at the phase that was reached.
-    fn change(&mut self, schedule: usize, version: u32) {
+    fn change(&mut self, version: u32) {
         let turns = self.build.turns;
         if self.next != UNSTARTED && self.turns > 0 {
             let next = self.next.checked_rem(self.turns).unwrap_or(0);
@@ -324,15 +310,14 @@ impl<S> SmoothWeighted<S> {
             self.part = phase as u16;
         }
         self.turns = turns;
-        self.from = schedule;
+        self.tables.flip();
         self.version = Some(version);
     }
 }
 
 struct Tables<'a> {
-    schedules: &'a mut [u32],
-    schedule: usize,
-    /// One word for each candidate: a heap, then sorted.
+    schedule: &'a mut [u32],
+    /// One word for each candidate: what is sorted.
     list: &'a mut [u32],
     /// Three words for each number of turns: value, turns and cursor, begin and end in the list.
     classes: &'a mut [u32],
@@ -353,7 +338,7 @@ impl Build {
         small: 0,
         room: 0,
         rest: 0,
-        sorted: 0,
+        listed: 0,
         threshold: None,
         classes: 0,
         turns: 0,
@@ -371,7 +356,7 @@ impl Build {
                 self.weights.finish();
                 self.turns = self.weights.sum.checked_div(self.weights.divisor).unwrap_or(0);
                 if self.turns <= period_max {
-                    self.enter(Stage::Heap);
+                    self.enter(Stage::Turns);
                 } else {
                     self.turns = period_max;
                     self.bound(0, 0);
@@ -397,53 +382,63 @@ impl Build {
             }
             Stage::Remainders { whole } if past => {
                 let left = self.room.saturating_sub(*whole);
-                self.enter(Stage::Largest { left });
+                let sort = Heapsort::new(self.listed as usize);
+                self.enter(Stage::Largest { sort, left });
             }
             Stage::Remainders { whole } => {
                 let weight = self.weights.of(pool, pool.slot(index));
                 if u32::from(weight) >= self.small {
                     let (quota, word) = quota(weight, self.room, self.rest, at);
                     *whole = whole.saturating_add(quota);
-                    heap_push(tables.list, &mut self.sorted, word);
+                    self.list(tables, word);
                 }
             }
-            Stage::Largest { left: 0 } => {
-                self.sorted = 0;
-                self.enter(Stage::Heap);
+            Stage::Largest { sort, left } => {
+                let mut words = Words(tables.list);
+                if sort.step(&mut words, self.listed as usize) {
+                    let least = self.listed.wrapping_sub(*left) as usize;
+                    self.threshold = tables.list.get(least).copied().filter(|_| *left > 0);
+                    self.listed = 0;
+                    self.enter(Stage::Turns);
+                }
             }
-            Stage::Largest { left } => {
-                *left = left.saturating_sub(1);
-                self.threshold = heap_pop(tables.list, &mut self.sorted);
+            Stage::Turns if past => {
+                let sort = Heapsort::new(self.listed as usize);
+                self.enter(Stage::Sort(sort));
             }
-            Stage::Heap if past => {
-                let left = self.sorted;
-                self.enter(Stage::Sort { left });
-            }
-            Stage::Heap => {
+            Stage::Turns => {
                 let slot = slot_of(pool, index);
                 let turns = self.turns_of(self.weights.of(pool, usize::from(slot)), at);
                 if turns > 0 {
-                    heap_push(tables.list, &mut self.sorted, turns << 16 | u32::from(slot));
+                    self.list(tables, turns << 16 | u32::from(slot));
                 }
             }
-            Stage::Sort { left: 0 } => self.enter(Stage::Classes),
-            Stage::Sort { left } => {
-                let last = left.saturating_sub(1) as usize;
-                let largest = heap_pop(tables.list, left);
-                if let (Some(largest), Some(place)) = (largest, tables.list.get_mut(last)) {
-                    *place = largest;
+            Stage::Sort(sort) => {
+                if sort.step(&mut Words(tables.list), self.listed as usize) {
+                    self.enter(Stage::Classes);
                 }
             }
-            Stage::Classes if at >= self.sorted => self.enter(Stage::Entries),
+            Stage::Classes if at >= self.listed => self.enter(Stage::Entries),
             Stage::Classes => self.classify(tables, at),
             Stage::Entries if at >= self.turns => self.enter(Stage::Idle),
             Stage::Entries => {
                 let slot = next_turn(tables, self.classes, self.turns);
-                set_half_word(tables.schedules, tables.schedule, index, slot);
+                set_half_word(tables.schedule, index, slot);
                 return (self.classes >> 3).saturating_add(1);
             }
         }
         1
+    }
+
+    const fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    fn list(&mut self, tables: &mut Tables<'_>, word: u32) {
+        if let Some(place) = tables.list.get_mut(self.listed as usize) {
+            *place = word;
+            self.listed = self.listed.wrapping_add(1);
+        }
     }
 
     fn enter(&mut self, stage: Stage) {
@@ -530,48 +525,20 @@ fn next_turn(tables: &mut Tables<'_>, classes: u32, turns: u32) -> u16 {
     head
 }
 
-/// A heap with the largest on top.
-fn heap_push(heap: &mut [u32], len: &mut u32, word: u32) {
-    let mut at = *len as usize;
-    let Some(place) = heap.get_mut(at) else { return };
-    *place = word;
-    *len = len.wrapping_add(1);
-    while at > 0 {
-        let above = at.wrapping_sub(1) >> 1;
-        match (heap.get(above).copied(), heap.get(at).copied()) {
-            (Some(parent), Some(child)) if parent < child => heap_swap(heap, above, at),
-            _ => break,
-        }
-        at = above;
-    }
-}
+struct Words<'a>(&'a mut [u32]);
 
-fn heap_pop(heap: &mut [u32], len: &mut u32) -> Option<u32> {
-    let top = heap.first().copied().filter(|_| *len > 0)?;
-    *len = len.wrapping_sub(1);
-    let end = *len as usize;
-    heap_swap(heap, 0, end);
-    let mut at = 0_usize;
-    loop {
-        let left = at.wrapping_mul(2).wrapping_add(1);
-        let right = left.wrapping_add(1);
-        let word = |index: usize| heap.get(index).copied().filter(|_| index < end);
-        let below = if word(right) > word(left) { right } else { left };
-        if word(below) <= word(at) {
-            return Some(top);
-        }
-        heap_swap(heap, at, below);
-        at = below;
+impl Items for Words<'_> {
+    fn less(&self, left: usize, right: usize) -> bool {
+        self.0.get(left) < self.0.get(right)
     }
-}
 
-fn heap_swap(heap: &mut [u32], a: usize, b: usize) {
-    if let (Some(x), Some(y)) = (heap.get(a).copied(), heap.get(b).copied()) {
-        if let Some(place) = heap.get_mut(a) {
-            *place = y;
-        }
-        if let Some(place) = heap.get_mut(b) {
-            *place = x;
+    fn swap(&mut self, left: usize, right: usize) {
+        if let (Some(a), Some(b)) = (self.0.get(left).copied(), self.0.get(right).copied()) {
+            for (index, word) in [(left, b), (right, a)] {
+                if let Some(place) = self.0.get_mut(index) {
+                    *place = word;
+                }
+            }
         }
     }
 }
@@ -624,7 +591,7 @@ mod tests {
     }
 
     fn schedule(strategy: &SmoothWeighted<Vec<u32>>) -> Vec<usize> {
-        let entry = |turn| half_word(&strategy.memory, strategy.from, turn).unwrap().into();
+        let entry = |turn| half_word(strategy.tables.used(), turn).unwrap().into();
         (0..strategy.turns as usize).map(entry).collect()
     }
 

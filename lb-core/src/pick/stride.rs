@@ -1,7 +1,8 @@
 //! Weighted round robin by strides, without a schedule.
 
-use super::memory::{MemoryTooSmall, Weights, divide, slot_of};
-use super::{Pool, RoundRobin, Strategy, Tabled, pool};
+use super::halves::Halves;
+use super::weights::{Weights, divide, slot_of};
+use super::{MemoryTooSmall, Pool, RoundRobin, Strategy, Tabled, pool};
 use crate::rng::Rng;
 
 /// Weights are scaled so that the largest is this.
@@ -47,9 +48,9 @@ const FLOOR: u64 = 100;
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StaticStride<S> {
-    /// Slots and scaled weights, in two halves.
-    memory: S,
-    from: usize,
+    /// Scaled weights and slots.
+    tables: Halves<S>,
+    slots: usize,
     /// How many are in use; 0: none.
     count: u32,
     next: u32,
@@ -90,14 +91,10 @@ impl<S> StaticStride<S> {
     where
         S: AsRef<[u32]>,
     {
-        if memory.as_ref().len() < Self::words(1) {
-            return Err(MemoryTooSmall {
-                needed: Self::words(1),
-            });
-        }
+        let slots = (memory.as_ref().len() >> 1).clamp(1, usize::from(u16::MAX));
         Ok(Self {
-            memory,
-            from: 0,
+            tables: Halves::new(memory, slots, 0)?,
+            slots,
             count: 0,
             next: 0,
             round: UNSTARTED,
@@ -110,8 +107,8 @@ impl<S> StaticStride<S> {
     /// The same strategy in another kind of memory, which must hold the same words.
     pub fn map<T>(self, change: impl FnOnce(S) -> T) -> StaticStride<T> {
         StaticStride {
-            memory: change(self.memory),
-            from: self.from,
+            tables: self.tables.map(change),
+            slots: self.slots,
             count: self.count,
             next: self.next,
             round: self.round,
@@ -136,7 +133,7 @@ impl<S: AsRef<[u32]>> Strategy for StaticStride<S> {
             self.round = rng.below(WEIGHT_MAX);
             self.next = rng.below(self.count);
         }
-        let memory = self.memory.as_ref();
+        let table = self.tables.used();
         // Whoever has the largest weight is taken in every round.
         for _ in 0..=self.count {
             if self.next >= self.count {
@@ -148,7 +145,7 @@ impl<S: AsRef<[u32]>> Strategy for StaticStride<S> {
             }
             let index = self.next;
             self.next = index.wrapping_add(1);
-            let entry = *memory.get(self.from.wrapping_add(index as usize))?;
+            let entry = *table.get(index as usize)?;
             let (slot, weight) = (entry as u16, entry >> 16);
             // Half a weight between neighbours, so that not all are passed over in the same rounds.
             let phase = remainder(index.wrapping_mul(WEIGHT_MAX >> 1));
@@ -176,8 +173,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for StaticStride<S> {
         if self.version == Some(version) {
             return true;
         }
-        let half = self.memory.as_ref().len() >> 1;
-        if pool.len() > half || pool.len() > usize::from(u16::MAX) {
+        if pool.len() > self.slots {
             self.count = 0;
             self.version = Some(version);
             self.build = Build::default();
@@ -191,7 +187,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for StaticStride<S> {
                 ..Build::default()
             };
         }
-        let from = if self.from == 0 { half } else { 0 };
+        let (table, _) = self.tables.spare();
         for _ in 0..budget {
             let index = build.at as usize;
             build.at = build.at.wrapping_add(1);
@@ -199,7 +195,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for StaticStride<S> {
                 let slot = slot_of(pool, index);
                 if !build.summed {
                     build.weights.add(pool.weight(usize::from(slot)));
-                } else if let Some(entry) = self.memory.as_mut().get_mut(from.wrapping_add(index)) {
+                } else if let Some(entry) = table.get_mut(index) {
                     let weight = build.weights.of(pool, usize::from(slot));
                     *entry = build.scaled(weight) << 16 | u32::from(slot);
                 }
@@ -210,7 +206,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for StaticStride<S> {
             } else {
                 build.running = false;
                 self.count = build.weights.candidates;
-                self.from = from;
+                self.tables.flip();
                 self.version = Some(version);
                 return true;
             }
@@ -259,7 +255,7 @@ mod tests {
     }
 
     fn weights(strategy: &StaticStride<Vec<u32>>) -> Vec<u32> {
-        let used = &strategy.memory[strategy.from..][..strategy.count as usize];
+        let used = &strategy.tables.used()[..strategy.count as usize];
         used.iter().map(|entry| entry >> 16).collect()
     }
 

@@ -11,7 +11,7 @@ use core::hint::black_box;
 use lb_core::edge::{self, CallPoll, Edge, Outgoing, Received};
 use lb_core::elect::{Candidate, Election};
 use lb_core::health::Timers;
-use lb_core::load::{Ended, HybridWeights, LoadCache, LoadMeter};
+use lb_core::load::{Ended, Finished, HybridWeights, LoadCache, LoadMeter};
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
 use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
@@ -65,8 +65,8 @@ fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrat
     };
     let mut meter = LoadMeter::new(black_box(1), black_box(8));
     while black_box(true) {
-        meter.begin();
-        meter.finish(now(), black_box(Some(span())));
+        let arrival = meter.begin(now());
+        meter.finish(now(), black_box(arrival), black_box(Finished::Answered(span())));
         let report = meter.report(now());
         node.set_load(report);
         let _ = black_box(node.add_peer(now(), id(), Addr::NONE));

@@ -56,7 +56,7 @@ fn both_legs_of_a_heartbeat_carry_load() {
     cluster.run(secs(6));
     let mut meter = LoadMeter::new(1, 10);
     meter.report(cluster.now);
-    meter.begin();
+    let _ = meter.begin(cluster.now);
     let report = meter.report(cluster.now);
     for n in [1, 2] {
         cluster.nodes.get_mut(&n).unwrap().set_load(report);

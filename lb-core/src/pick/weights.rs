@@ -1,39 +1,6 @@
-//! What the strategies with tables share: memory of the caller, half words, weights, long division.
-
-use core::fmt;
+//! Weights of candidates, and the long division they need.
 
 use super::Pool;
-
-/// The memory is too small for the slots that were asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct MemoryTooSmall {
-    /// How many words are needed.
-    pub needed: usize,
-}
-
-impl fmt::Display for MemoryTooSmall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the memory is too small: {} words are needed", self.needed)
-    }
-}
-
-impl core::error::Error for MemoryTooSmall {}
-
-/// The `index`-th half word from a word on.
-#[inline]
-pub(super) fn half_word(memory: &[u32], from: usize, index: usize) -> Option<u16> {
-    let word = *memory.get(from.wrapping_add(index >> 1))?;
-    Some((word >> ((index & 1) << 4)) as u16)
-}
-
-#[inline]
-pub(super) fn set_half_word(memory: &mut [u32], from: usize, index: usize, value: u16) {
-    if let Some(word) = memory.get_mut(from.wrapping_add(index >> 1)) {
-        let shift = (index & 1) << 4;
-        *word = *word & !(0xffff << shift) | u32::from(value) << shift;
-    }
-}
 
 /// The slot of a candidate as tables keep it.
 #[inline]
