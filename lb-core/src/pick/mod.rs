@@ -17,6 +17,7 @@
 mod affine;
 mod alias;
 mod any;
+mod buckets;
 mod choices;
 mod corrected;
 mod crc32;
@@ -45,6 +46,7 @@ mod xxh64;
 
 pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
+pub use buckets::LoadBuckets;
 pub use choices::{By, Choices};
 pub use corrected::Corrected;
 pub use crc32::crc32;
