@@ -41,6 +41,7 @@ mod ring;
 mod round_robin;
 mod smooth;
 mod stride;
+mod weighted_least;
 mod weights;
 mod xxh64;
 
@@ -65,6 +66,7 @@ pub use ring::Ring;
 pub use round_robin::RoundRobin;
 pub use smooth::SmoothWeighted;
 pub use stride::StaticStride;
+pub use weighted_least::{Bias, WeightedLeast};
 pub use xxh64::key_hash;
 
 use crate::rng::Rng;
