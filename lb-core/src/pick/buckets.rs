@@ -410,7 +410,6 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Strategy for LoadBuckets<S> {
                 (slot, bucket) = (entry.first, entry.above);
             }
             if pool.admits(usize::from(slot)) {
-                self.turn(slot);
                 return Some(usize::from(slot));
             }
             slot = self.entry(slot).map_or(NONE, |entry| entry.after);
@@ -606,8 +605,9 @@ mod tests {
             for _ in 0..400 {
                 let slot = strategy.pick(&pool, None, &mut rng).unwrap();
                 counts[slot] += 1;
-                if hold {
-                    strategy.begin(slot);
+                strategy.begin(slot);
+                if !hold {
+                    strategy.finish(slot);
                 }
             }
             assert_eq!(counts, [100; 4]);
