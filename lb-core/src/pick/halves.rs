@@ -2,6 +2,7 @@
 
 /// Two tables of `len` words each, then scratch.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Halves<S> {
     memory: S,
     len: usize,
@@ -73,6 +74,7 @@ impl<S: AsMut<[u32]>> Halves<S> {
 }
 
 /// Numbers of 16 bits, two in a word, the lower one first.
+#[inline]
 pub(super) fn half_word(words: &[u32], at: usize) -> Option<u16> {
     let word = words.get(at / 2)?;
     Some((word >> (at % 2 * 16)) as u16)
