@@ -46,8 +46,8 @@ const POINTS: u32 = 160;
 pub struct Ketama<S> {
     halves: Halves<S>,
     slots: usize,
-    /// The sum of the weights that the table in use was made of; `None`: there is no table.
-    total: Option<u32>,
+    /// The weights of the table in use, see [`Affine::total_weight`]; `None`: there is no table.
+    total: Option<(u32, bool)>,
     made_of: Option<u32>,
     build: Option<Build>,
 }
@@ -155,7 +155,7 @@ impl<S: AsRef<[u32]>> Affine for Ketama<S> {
         points.walk(at).find(|&slot| accepts(slot))
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.total
     }
 }
@@ -202,7 +202,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ketama<S> {
                 }
                 Stage::Fill(at, chain) => {
                     let Some(&entry) = list.get(*at).filter(|_| *at < build.census.len) else {
-                        self.total = Some(build.census.total);
+                        self.total = Some((build.census.total, build.census.even));
                         self.made_of = Some(version);
                         self.build = None;
                         self.halves.flip();

@@ -55,8 +55,8 @@ pub struct Maglev<S> {
     halves: Halves<S>,
     entries: Modulus,
     slots: usize,
-    /// What the table in use was made of, and the sum of its weights; `None`: there is no table.
-    total: Option<u32>,
+    /// The weights of the table in use, see [`Affine::total_weight`]; `None`: there is no table.
+    total: Option<(u32, bool)>,
     made_of: Option<u32>,
     build: Option<Build>,
 }
@@ -190,7 +190,7 @@ impl<S: AsRef<[u32]>> Affine for Maglev<S> {
             .find(|&slot| accepts(slot))
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.total
     }
 }
@@ -250,7 +250,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Maglev<S> {
                     if !work.fill(fill, &build.census, budget) {
                         return false;
                     }
-                    self.total = Some(build.census.total);
+                    self.total = Some((build.census.total, build.census.even));
                     self.made_of = Some(version);
                     self.build = None;
                     self.halves.flip();

@@ -16,6 +16,7 @@
 
 mod affine;
 mod any;
+mod bounded;
 mod corrected;
 mod crc32;
 mod double;
@@ -32,9 +33,11 @@ mod random;
 mod rendezvous;
 mod ring;
 mod round_robin;
+pub mod subset;
 mod xxh64;
 
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
+pub use bounded::{Bounded, Overflow};
 pub use corrected::Corrected;
 pub use crc32::crc32;
 pub use halves::MemoryTooSmall;

@@ -56,7 +56,7 @@ pub struct Rendezvous<S> {
 #[derive(Clone, Copy, Debug)]
 struct Made {
     len: usize,
-    total: u32,
+    total: (u32, bool),
     equal: bool,
 }
 
@@ -370,7 +370,7 @@ impl<S: AsRef<[u32]>> Affine for Rendezvous<S> {
         winner
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.table.map(|table| table.total)
     }
 }
@@ -423,7 +423,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Rendezvous<S> {
                     if *at >= len {
                         self.table = (len > 0).then_some(Made {
                             len,
-                            total: build.census.total,
+                            total: (build.census.total, build.census.even),
                             equal: build.census.least == build.census.most,
                         });
                         self.made_of = Some(version);

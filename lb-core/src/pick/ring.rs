@@ -55,7 +55,7 @@ pub struct Ring<S> {
 
 #[derive(Clone, Copy, Debug)]
 struct Made {
-    total: u32,
+    total: (u32, bool),
     /// The most points that one candidate has.
     most: u32,
 }
@@ -181,7 +181,7 @@ impl<S: AsRef<[u32]>> Affine for Ring<S> {
         points.walk(at).find(|&slot| accepts(slot))
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.table.map(|table| table.total)
     }
 }
@@ -270,7 +270,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
                     budget = budget.saturating_sub(work);
                     if fill.turn >= build.census.len {
                         self.table = Some(Made {
-                            total: build.census.total,
+                            total: (build.census.total, build.census.even),
                             most: fill.most,
                         });
                         self.made_of = Some(version);
