@@ -81,6 +81,9 @@ pub(super) fn total_weight<P: Pool + ?Sized>(pool: &P) -> (u32, bool) {
     }
 }
 
+/// Work to hash a name.
+pub(super) const HASHING: u32 = 4;
+
 /// The candidates that belong into a table, with their weights, in the order of their names; made in steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Census {
@@ -124,6 +127,15 @@ impl Census {
             most: 0,
             complete: true,
             even: false,
+        }
+    }
+
+    /// How much work the next step is.
+    pub(super) fn work(&self) -> u32 {
+        match self.stage {
+            // Names are compared, twice for each level of the heap.
+            Stage::Sort(_) => usize::BITS.wrapping_sub(self.len.leading_zeros()).max(1),
+            _ => 1,
         }
     }
 

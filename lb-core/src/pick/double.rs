@@ -48,8 +48,17 @@ impl Double {
         }
     }
 
-    pub(super) fn from_u32(value: u32) -> Self {
-        Self::nearest(u128::from(value), 0, false)
+    pub(super) const fn from_u32(value: u32) -> Self {
+        if value == 0 {
+            return Self::ZERO;
+        }
+        let shift = (value as u64)
+            .leading_zeros()
+            .wrapping_sub(u64::BITS.wrapping_sub(WIDTH));
+        Self {
+            significand: (value as u64) << shift,
+            exponent: (shift as i16).wrapping_neg(),
+        }
     }
 
     /// `self / divisor`; 0 for a divisor of 0. By long division: 60 steps, none of them a division.
@@ -79,18 +88,38 @@ impl Double {
         )
     }
 
+    /// With ten bits more than are kept, and whether anything is below those.
     pub(super) fn add(self, other: Self) -> Self {
+        const MORE: u32 = 10;
         let (low, high) = if self < other {
             (self, other)
         } else {
             (other, self)
         };
-        let distance = high.exponent.wrapping_sub(low.exponent).unsigned_abs();
-        if low.significand == 0 || distance > 70 {
+        let distance = u32::from(high.exponent.wrapping_sub(low.exponent).unsigned_abs());
+        if low.significand == 0 || distance > WIDTH.wrapping_add(1) {
             return high;
         }
-        let sum = (u128::from(high.significand) << distance).wrapping_add(u128::from(low.significand));
-        Self::nearest(sum, low.exponent, false)
+        let lower = low.significand << MORE;
+        let shifted = lower >> distance;
+        let below = shifted << distance != lower;
+        let sum = (high.significand << MORE).wrapping_add(shifted);
+        let drop = MORE.wrapping_add(u32::from(sum >> 63 != 0));
+        let mut significand = sum >> drop;
+        let half = (1_u64 << drop) >> 1;
+        let cut = sum ^ (significand << drop);
+        significand = significand.wrapping_add(u64::from(
+            cut > half || (cut == half && (below || significand & 1 == 1)),
+        ));
+        let mut exponent = high.exponent.wrapping_add(drop as i16).wrapping_sub(MORE as i16);
+        if significand >> WIDTH != 0 {
+            significand >>= 1;
+            exponent = exponent.wrapping_add(1);
+        }
+        Self {
+            significand,
+            exponent,
+        }
     }
 
     /// Rounded up to a whole number, `u32::MAX` at most.

@@ -56,6 +56,13 @@ impl<S: AsRef<[u32]>> Halves<S> {
         let end = self.used.wrapping_add(self.len);
         self.memory.as_ref().get(self.used..end).unwrap_or_default()
     }
+
+    /// [`half_word`] of the table in use, for an entry that it has.
+    #[inline]
+    pub(super) fn half_word(&self, at: usize) -> Option<u16> {
+        let word = self.memory.as_ref().get(self.used.wrapping_add(at / 2))?;
+        Some((word >> (at % 2 * 16)) as u16)
+    }
 }
 
 impl<S: AsMut<[u32]>> Halves<S> {
@@ -73,6 +80,7 @@ impl<S: AsMut<[u32]>> Halves<S> {
 }
 
 /// Numbers of 16 bits, two in a word, the lower one first.
+#[inline]
 pub(super) fn half_word(words: &[u32], at: usize) -> Option<u16> {
     let word = words.get(at / 2)?;
     Some((word >> (at % 2 * 16)) as u16)

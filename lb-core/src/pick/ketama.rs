@@ -4,7 +4,7 @@ use super::affine::{self, Affine, Census, Progress, listed};
 use super::crc32::Crc32;
 use super::double::Double;
 use super::halves::{Halves, MemoryTooSmall};
-use super::points::{self, Points, PointsMut, Tie, kept};
+use super::points::{self, BATCH, Points, PointsMut, Tie, kept};
 use super::{Pool, Strategy, Tabled};
 use crate::rng::Rng;
 
@@ -250,19 +250,28 @@ fn count(weight: u16, census: &Census, room: u32) -> u32 {
 
 impl Chain {
     fn step<P: Pool + ?Sized>(&mut self, pool: &P, slot: u16, points: &mut PointsMut<'_>) -> u32 {
-        let mut crc = self.server;
-        crc.write(&self.former.to_le_bytes());
-        self.former = crc.finish();
-        self.left = self.left.saturating_sub(1);
-        let looks = points.insert(kept(self.former), slot, |other| {
-            let (name, former) = (pool.name(usize::from(slot)), pool.name(other));
-            if name.as_ref() < former.as_ref() {
-                Tie::Replaces
-            } else {
-                Tie::Dropped
-            }
-        });
-        (looks / 16).saturating_add(1)
+        let mut batch = [0_u32; BATCH];
+        let hashes = batch.get_mut(..BATCH.min(self.left as usize)).unwrap_or_default();
+        for hash in hashes.iter_mut() {
+            let mut crc = self.server;
+            crc.write(&self.former.to_le_bytes());
+            self.former = crc.finish();
+            *hash = kept(self.former);
+        }
+        self.left = self.left.saturating_sub(hashes.len() as u32);
+        points.insert_all(
+            hashes,
+            |hash| hash,
+            slot,
+            |_, other| {
+                let (name, former) = (pool.name(usize::from(slot)), pool.name(other));
+                if name.as_ref() < former.as_ref() {
+                    Tie::Replaces
+                } else {
+                    Tie::Dropped
+                }
+            },
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::affine::{self, Affine, Census, Progress, listed};
 use super::double::Double;
-use super::halves::{Halves, half_word, set_half_word};
+use super::halves::{Halves, set_half_word};
 use super::xxh64::xxh64;
 use super::{Pool, Strategy, Tabled};
 use crate::rng::Rng;
@@ -54,6 +54,8 @@ const LOOKS: u32 = 8;
 pub struct Maglev<S> {
     halves: Halves<S>,
     entries: Modulus,
+    /// One less than entries: what skips are drawn from.
+    skips: Modulus,
     slots: usize,
     /// The weights of the table in use, see [`Affine::total_weight`]; `None`: there is no table.
     total: Option<(u32, bool)>,
@@ -137,6 +139,7 @@ impl<S: AsRef<[u32]>> Maglev<S> {
         Ok(Self {
             halves: Halves::new(memory, table, scratch).map_err(MaglevError::Memory)?,
             entries: Modulus::new(entries),
+            skips: Modulus::new(entries.saturating_sub(1)),
             slots,
             total: None,
             made_of: None,
@@ -151,6 +154,7 @@ impl<S> Maglev<S> {
         Maglev {
             halves: self.halves.map(change),
             entries: self.entries,
+            skips: self.skips,
             slots: self.slots,
             total: self.total,
             made_of: self.made_of,
@@ -176,7 +180,7 @@ impl<S: AsRef<[u32]>> Affine for Maglev<S> {
     fn home<P: Pool + ?Sized>(&self, _: &P, key: u64) -> Option<usize> {
         self.total?;
         let at = self.entries.rest_of(key) as usize;
-        half_word(self.halves.used(), at).map(usize::from)
+        self.halves.half_word(at).map(usize::from)
     }
 
     fn walk<P: Pool + ?Sized>(
@@ -209,6 +213,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Maglev<S> {
             taken,
             plans: Plans::new(scratch, self.slots),
             entries: &self.entries,
+            skips: &self.skips,
         };
         let build = match &mut self.build {
             Some(build) if build.version == version => build,
@@ -222,13 +227,13 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Maglev<S> {
         while budget > 0 {
             match build.stage {
                 Stage::Census => {
-                    budget = budget.saturating_sub(1);
+                    budget = budget.saturating_sub(build.census.work());
                     if build.census.step(pool, work.plans.list, true) == Progress::Done {
                         build.stage = Stage::Permute(0);
                     }
                 }
                 Stage::Permute(at) => {
-                    budget = budget.saturating_sub(1);
+                    budget = budget.saturating_sub(affine::HASHING);
                     if build.census.complete && at < build.census.len {
                         work.permute(pool, at, &build.census);
                         build.stage = Stage::Permute(at.saturating_add(1));
@@ -247,8 +252,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Maglev<S> {
                     }
                 }
                 Stage::Fill(ref mut fill) => {
-                    if !work.fill(fill, &build.census, budget) {
-                        return false;
+                    let heaviest = normalized(build.census.most, &build.census);
+                    let mut looks = budget.saturating_mul(LOOKS);
+                    while !work.fill(fill, &build.census, heaviest, &mut looks) {
+                        if looks == 0 {
+                            return false;
+                        }
                     }
                     self.total = Some((build.census.total, build.census.even));
                     self.made_of = Some(version);
@@ -349,13 +358,13 @@ struct Work<'a> {
     taken: &'a mut [u32],
     plans: Plans<'a>,
     entries: &'a Modulus,
+    skips: &'a Modulus,
 }
 
 impl Work<'_> {
     fn permute<P: Pool + ?Sized>(&mut self, pool: &P, at: usize, census: &Census) {
         let (slot, weight) = listed(get(self.plans.list, at));
         let name = pool.name(usize::from(slot));
-        let fewer = Modulus::new(self.entries.divisor.saturating_sub(1));
         set(
             self.plans.position,
             at,
@@ -364,71 +373,77 @@ impl Work<'_> {
         set(
             self.plans.skip,
             at,
-            fewer.rest_of(xxh64(name.as_ref(), 1)).saturating_add(1),
+            self.skips.rest_of(xxh64(name.as_ref(), 1)).saturating_add(1),
         );
-        self.plans.due.start(at, normalized(weight, census));
+        if census.least < census.most {
+            self.plans.due.start(at, normalized(weight, census));
+        }
     }
 
-    /// Fills entries until the budget is used up or all are filled; whether they are.
-    fn fill(&mut self, fill: &mut Fill, census: &Census, budget: u32) -> bool {
-        let entries = self.entries.divisor;
+    /// Gives everybody a turn, unless the looks are used up before; whether all entries are filled.
+    fn fill(&mut self, fill: &mut Fill, census: &Census, heaviest: Double, left: &mut u32) -> bool {
         let equal = census.least == census.most;
-        let heaviest = normalized(census.most, census);
-        let mut looks = budget.saturating_mul(LOOKS);
-        while looks > 0 {
-            let at = fill.turn;
-            if equal || self.plans.due.is_due(at, fill.iteration) {
-                let (slot, weight) = listed(get(self.plans.list, at));
-                let skip = get(self.plans.skip, at);
-                let step = |position: u32| {
-                    let next = position.wrapping_add(skip);
-                    if next >= entries {
-                        next.wrapping_sub(entries)
-                    } else {
-                        next
-                    }
+        let entries = self.entries.divisor;
+        let Plans {
+            list,
+            position,
+            skip,
+            due,
+        } = &mut self.plans;
+        let plans = list.iter().zip(position.iter_mut()).zip(skip.iter());
+        let turn = fill.turn;
+        let mut looks = *left;
+        *left = 0;
+        for (at, ((&entry, position), &skip)) in plans.enumerate().take(census.len).skip(turn) {
+            fill.turn = at;
+            if looks == 0 {
+                return false;
+            }
+            if !equal && !due.is_due(at, fill.iteration) {
+                looks = looks.saturating_sub(1);
+                continue;
+            }
+            let mut here = *position;
+            loop {
+                let Some(word) = self.taken.get_mut(here as usize / 32) else {
+                    return false;
                 };
-                let mut position = get(self.plans.position, at);
-                while looks > 0 && self.is_taken(position) {
-                    position = step(position);
-                    looks = looks.saturating_sub(1);
+                let bit = 1_u32.wrapping_shl(here);
+                let free = *word & bit == 0;
+                if free {
+                    *word |= bit;
+                    set_half_word(self.table, here as usize, entry as u16);
                 }
+                here = here.wrapping_add(skip);
+                here = if here >= entries {
+                    here.wrapping_sub(entries)
+                } else {
+                    here
+                };
+                if free {
+                    break;
+                }
+                looks = looks.saturating_sub(1);
                 if looks == 0 {
-                    set(self.plans.position, at, position);
+                    *position = here;
                     return false;
                 }
-                looks = looks.saturating_sub(LOOKS);
-                self.take(position, slot);
-                set(self.plans.position, at, step(position));
-                if !equal && weight < census.most {
-                    self.plans.due.advance(at, weight, census.most, heaviest);
-                }
-                fill.filled = fill.filled.saturating_add(1);
-                if fill.filled >= entries {
-                    return true;
-                }
-            } else {
-                looks = looks.saturating_sub(1);
             }
-            fill.turn = at.saturating_add(1);
-            if fill.turn >= census.len {
-                fill.turn = 0;
-                fill.iteration = fill.iteration.saturating_add(1);
+            *position = here;
+            looks = looks.saturating_sub(LOOKS);
+            let (_, weight) = listed(entry);
+            if !equal && weight < census.most {
+                due.advance(at, weight, census.most, heaviest);
+            }
+            fill.filled = fill.filled.saturating_add(1);
+            if fill.filled >= entries {
+                return true;
             }
         }
+        *left = looks;
+        fill.turn = 0;
+        fill.iteration = fill.iteration.saturating_add(1);
         false
-    }
-
-    fn is_taken(&self, position: u32) -> bool {
-        let word = get(self.taken, position as usize / 32);
-        word >> (position % 32) & 1 == 1
-    }
-
-    fn take(&mut self, position: u32, slot: u16) {
-        if let Some(word) = self.taken.get_mut(position as usize / 32) {
-            *word |= 1 << (position % 32);
-        }
-        set_half_word(self.table, position as usize, slot);
     }
 }
 

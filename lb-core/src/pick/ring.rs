@@ -3,7 +3,7 @@
 use super::affine::{self, Affine, Census, Progress, listed};
 use super::double::Double;
 use super::halves::{Halves, MemoryTooSmall};
-use super::points::{self, Points, PointsMut, kept};
+use super::points::{self, BATCH, Points, PointsMut, kept};
 use super::xxh64::Xxh64;
 use super::{Pool, Strategy, Tabled};
 use crate::rng::Rng;
@@ -205,23 +205,17 @@ fn prefix(name: &[u8]) -> Xxh64 {
 /// XXH64 of the prefix and a number in decimal.
 fn hash(prefix: &Xxh64, point: u32) -> u64 {
     let mut digits = [0_u8; 10];
-    let mut rest = point;
-    let mut used = 0_usize;
+    let (mut rest, mut used) = (point, 0_usize);
     for digit in digits.iter_mut().rev() {
         *digit = b'0'.wrapping_add((rest % 10) as u8);
         rest /= 10;
-        used = used.saturating_add(1);
+        used = used.wrapping_add(1);
         if rest == 0 {
             break;
         }
     }
-    let mut hash = *prefix;
-    hash.write(
-        digits
-            .get(digits.len().saturating_sub(used)..)
-            .unwrap_or_default(),
-    );
-    hash.finish()
+    let from = digits.len().wrapping_sub(used);
+    prefix.finish_with(digits.get(from..).unwrap_or_default())
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
@@ -246,7 +240,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
         while budget > 0 {
             match &mut build.stage {
                 Stage::Census => {
-                    budget = budget.saturating_sub(1);
+                    budget = budget.saturating_sub(build.census.work());
                     if build.census.step(pool, list, true) == Progress::Done {
                         build.stage = Stage::Clear(0);
                         if !build.census.complete || build.census.len == 0 {
@@ -312,7 +306,7 @@ impl Fill {
         }
     }
 
-    /// Places a point, or goes on to the next candidate; how much work it was.
+    /// Places some points, or goes on to the next candidate; how much work it was.
     fn step<P: Pool + ?Sized>(
         &mut self,
         pool: &P,
@@ -333,19 +327,24 @@ impl Fill {
                 self.name.insert(prefix(name))
             }
         };
-        if self.placed < self.until {
-            let whole = hash(prefix, self.point);
-            let top = kept((whole >> 32) as u32);
-            let looks = points.insert(top, slot, |other| {
-                let most = self.most.max(self.point.saturating_add(1));
+        let left = self.until.saturating_sub(self.placed);
+        if left > 0 {
+            let mut batch = [0_u64; BATCH];
+            let first = self.point;
+            let wholes = batch.get_mut(..BATCH.min(left as usize)).unwrap_or_default();
+            for (point, whole) in (first..).zip(wholes.iter_mut()) {
+                *whole = hash(prefix, point);
+            }
+            let count = wholes.len() as u32;
+            self.point = first.saturating_add(count);
+            self.placed = self.placed.saturating_add(count);
+            self.most = self.most.max(self.point);
+            let top = |whole: u64| kept((whole >> 32) as u32);
+            return points.insert_all(wholes, top, slot, |whole, other| {
                 let name = pool.name(other);
-                let other = full(name.as_ref(), top, most).unwrap_or(whole);
+                let other = full(name.as_ref(), top(whole), self.most).unwrap_or(whole);
                 whole.cmp(&other).into()
             });
-            self.point = self.point.saturating_add(1);
-            self.placed = self.placed.saturating_add(1);
-            self.most = self.most.max(self.point);
-            return (looks / 16).saturating_add(1);
         }
         self.name = None;
         self.turn = self.turn.saturating_add(1);
