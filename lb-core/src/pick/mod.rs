@@ -48,7 +48,7 @@ pub use maglev::{Maglev, MaglevError};
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use rendezvous::Rendezvous;
-pub use ring::Ring;
+pub use ring::{Ring, RingSize};
 pub use round_robin::RoundRobin;
 pub use xxh64::key_hash;
 

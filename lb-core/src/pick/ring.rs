@@ -10,13 +10,12 @@ use crate::rng::Rng;
 
 /// Sends equal keys to the same slot by a ring of points, many for each candidate.
 ///
-/// The points are those of Envoy and gRPC: the XXH64 of `name_0`, `name_1`, …; as many for each as Envoy's doubles
-/// give when its hosts are listed in the order of their names. A key belongs to the first point at or after it.
-/// A refused home falls to the slots of the next points, at most 256, then the candidates' order by rendezvous
+/// The points are those of Envoy and gRPC: the XXH64 of `name_0`, `name_1`, …; how many for each, [`RingSize`] says.
+/// A key belongs to the first point at or after it. A refused home falls to the slots of the next points, at most 256, then the candidates' order by rendezvous
 /// decides.
 ///
-/// Choose it to agree with Envoy or gRPC, or when endpoints come and go often: exactly the keys of the leaving
-/// one move, to different others. Shares are uneven: at 160 points for each of 64, the busiest gets 20 % too much.
+/// Choose it to agree with Envoy or gRPC, or when endpoints come and go often: with [`RingSize::PerWeight`] exactly
+/// the keys of the leaving one move, to many others. Shares are uneven: at 160 points for each of 64, the busiest gets 20 % too much.
 /// `Maglev` is even and faster, `Rendezvous` even without memory.
 ///
 /// A pick reads on from where the key points into the table, two or three entries however many there are. An entry
@@ -27,7 +26,7 @@ use crate::rng::Rng;
 /// Sources: Karger et al., "Consistent Hashing and Random Trees", STOC 1997; Envoy, `ring_hash_lb.cc`; gRPC A42.
 ///
 /// ```
-/// use lb_core::pick::{Ring, SlicePool, Strategy, Tabled, key_hash};
+/// use lb_core::pick::{Ring, RingSize, SlicePool, Strategy, Tabled, key_hash};
 /// use lb_core::rng::Sfc32;
 ///
 /// let pool = SlicePool {
@@ -36,7 +35,7 @@ use crate::rng::Rng;
 ///     names: &[b"a:80", b"b:80", b"c:80"],
 ///     ..SlicePool::default()
 /// };
-/// let mut ring = Ring::new([0_u32; Ring::words(3, 480)], 3, 480, 480).unwrap();
+/// let mut ring = Ring::new([0_u32; Ring::words(3, 480)], 3, RingSize::PerWeight(160)).unwrap();
 /// while !ring.update(&pool, 100) {}
 /// let mut rng = Sfc32::new(1);
 /// let key = Some(key_hash(b"user-17"));
@@ -46,11 +45,28 @@ use crate::rng::Rng;
 pub struct Ring<S> {
     halves: Halves<S>,
     slots: usize,
-    at_least: u32,
-    at_most: u32,
+    size: RingSize,
     table: Option<Made>,
     made_of: Option<u32>,
     build: Option<Build>,
+}
+
+/// How many points a [`Ring`] has. Never more than there is memory for: then each has less, in proportion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum RingSize {
+    /// So many for each unit of weight, whoever else there is. 160 is what ketama has.
+    PerWeight(u32),
+    /// As Envoy and gRPC count them when hosts are listed in the order of their names, roundings of their doubles
+    /// included: each candidate of the lowest weight gets the same whole number of points, and the ring at least
+    /// `at_least` unless that exceeds `at_most`. The number of points of everybody changes when candidates
+    /// come and go, so some keys move between those that stay.
+    Envoy {
+        /// `minimum_ring_size`, 1024 by default.
+        at_least: u32,
+        /// `maximum_ring_size`, 8 388 608 by default.
+        at_most: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +97,7 @@ struct Fill {
     point: u32,
     /// Points for the sum of all weights; those that candidates so far should have, as Envoy adds them up; the
     /// same as a whole number; and those that they have.
-    scale: Double,
+    scale: Scale,
     target: Double,
     until: u32,
     placed: u32,
@@ -101,22 +117,18 @@ impl Ring<()> {
 }
 
 impl<S: AsRef<[u32]>> Ring<S> {
-    /// A ring of `at_least` to `at_most` points, which are Envoy's `minimum_ring_size` (1024) and
-    /// `maximum_ring_size`: each candidate of the lowest weight gets the same whole number of points, and the
-    /// ring at least `at_least` unless that exceeds `at_most`. For 160 points each, say `160 * slots`.
-    /// [`Ring::words`] tells how much memory `at_most` needs; beyond it the memory given is used to keep the table loose.
+    /// A ring for at most `slots` candidates. All the memory is used: [`Ring::words`] tells how much so many points
+    /// need, and more makes picks a little faster.
     ///
     /// # Errors
     ///
-    /// [`MemoryTooSmall`].
-    pub fn new(memory: S, slots: usize, at_least: u32, at_most: u32) -> Result<Self, MemoryTooSmall> {
+    /// [`MemoryTooSmall`]: for one point for each candidate.
+    pub fn new(memory: S, slots: usize, size: RingSize) -> Result<Self, MemoryTooSmall> {
         let half = memory.as_ref().len().saturating_sub(slots) / 2;
-        let half = half.max(points::words(at_most as usize));
         Ok(Self {
-            halves: Halves::new(memory, half, slots)?,
+            halves: Halves::new(memory, half.max(points::words(slots)), slots)?,
             slots,
-            at_least: at_least.clamp(1, at_most.max(1)),
-            at_most,
+            size,
             table: None,
             made_of: None,
             build: None,
@@ -130,8 +142,7 @@ impl<S> Ring<S> {
         Ring {
             halves: self.halves.map(change),
             slots: self.slots,
-            at_least: self.at_least,
-            at_most: self.at_most,
+            size: self.size,
             table: self.table,
             made_of: self.made_of,
             build: self.build,
@@ -225,7 +236,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
             return true;
         }
         let (table, scratch) = self.halves.spare();
-        let at_most = self.at_most.min(points::most(table.len()));
+        let room = points::most(table.len());
         let list = scratch.get_mut(..self.slots).unwrap_or_default();
         let mut points = PointsMut::new(table);
         let build = match &mut self.build {
@@ -255,7 +266,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
                     budget = budget.saturating_sub(1);
                     *at = points.clear(*at, 16);
                     if *at >= points.entries() {
-                        let scale = scale(&build.census, self.at_least, at_most);
+                        let scale = Scale::new(&build.census, self.size, room);
                         build.stage = Stage::Fill(Fill::new(scale));
                     }
                 }
@@ -279,13 +290,31 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
     }
 }
 
-/// How many points the sum of all weights gets, as Envoy rounds it.
-fn scale(census: &Census, at_least: u32, at_most: u32) -> Double {
-    let least = normalized(census.least, census);
-    let whole = least.multiply(Double::from_u32(at_least)).ceil();
-    Double::from_u32(whole)
-        .divide(least)
-        .min(Double::from_u32(at_most))
+/// How many points weights get.
+#[derive(Clone, Copy, Debug)]
+enum Scale {
+    PerWeight(u32),
+    /// For the sum of all weights.
+    Sum(Double),
+}
+
+impl Scale {
+    fn new(census: &Census, size: RingSize, room: u32) -> Self {
+        let (at_least, at_most) = match size {
+            RingSize::PerWeight(points) => match points.max(1).checked_mul(census.total) {
+                Some(sum) if sum <= room => return Self::PerWeight(points.max(1)),
+                _ => (room, room),
+            },
+            RingSize::Envoy { at_least, at_most } => {
+                let at_most = at_most.clamp(1, room);
+                (at_least.clamp(1, at_most), at_most)
+            }
+        };
+        let least = normalized(census.least, census);
+        let whole = least.multiply(Double::from_u32(at_least)).ceil();
+        let sum = Double::from_u32(whole).divide(least);
+        Self::Sum(sum.min(Double::from_u32(at_most)))
+    }
 }
 
 fn normalized(weight: u16, census: &Census) -> Double {
@@ -293,7 +322,7 @@ fn normalized(weight: u16, census: &Census) -> Double {
 }
 
 impl Fill {
-    const fn new(scale: Double) -> Self {
+    const fn new(scale: Scale) -> Self {
         Self {
             turn: 0,
             point: 0,
@@ -320,9 +349,16 @@ impl Fill {
         let prefix = match &self.name {
             Some(prefix) => prefix,
             None => {
-                let share = self.scale.multiply(normalized(weight, census));
-                self.target = self.target.add(share);
-                self.until = self.target.ceil();
+                self.until = match self.scale {
+                    Scale::PerWeight(points) => {
+                        let share = points.saturating_mul(u32::from(weight));
+                        self.until.saturating_add(share)
+                    }
+                    Scale::Sum(sum) => {
+                        self.target = self.target.add(sum.multiply(normalized(weight, census)));
+                        self.target.ceil()
+                    }
+                };
                 self.point = 0;
                 self.name.insert(prefix(name))
             }
@@ -364,7 +400,7 @@ mod tests {
     fn ring(pool: &SlicePool<'_>, at_least: u32, at_most: u32, budget: u32) -> Ring<Vec<u32>> {
         let slots = pool.len();
         let memory = std::vec![7; Ring::words(slots, at_most)];
-        let mut ring = Ring::new(memory, slots, at_least, at_most).unwrap();
+        let mut ring = Ring::new(memory, slots, RingSize::Envoy { at_least, at_most }).unwrap();
         while !ring.update(pool, budget) {}
         ring
     }
@@ -531,7 +567,7 @@ mod tests {
 
     #[test]
     fn too_many_candidates_are_scanned() {
-        let mut ring = Ring::new([0; Ring::words(2, 100)], 2, 100, 100).unwrap();
+        let mut ring = Ring::new([0; Ring::words(2, 100)], 2, RingSize::PerWeight(50)).unwrap();
         assert!(ring.update(&POOL, 100));
         let mut rng = Sfc32::new(1);
         let picks: std::collections::HashSet<_> = (0..100)
