@@ -360,7 +360,8 @@ proptest! {
 
     /// `ceil(percent / 100 * (all + 1) * weight / weights)` is never exceeded as long as anybody admitted has room.
     #[test]
-    fn bounds_hold(endpoints in endpoints(0.8), percent in 100..=300_u16, seed in any::<u64>(), hot in any::<bool>()) {
+    fn bounds_hold(
+        endpoints in endpoints(0.8), percent in prop_oneof![Just(100_u16), Just(125), Just(200), 100..=300_u16], seed in any::<u64>(), hot in any::<bool>()) {
         for kind in KINDS {
             for overflow in [Overflow::Jump, Overflow::Forward] {
                 let mut fleet = shuffled(&endpoints, seed);
@@ -515,10 +516,11 @@ fn rings_are_as_uneven_as_they_are_known_to_be() {
     }
 }
 
-/// 64 endpoints, 20 requests at each on average, keys of equal heat: how many do not get home.
+/// 64 endpoints, up to 200 requests at each on average, keys of equal heat: how many do not get home. It is the
+/// ring's unevenness, more than chance, that sends them astray.
 #[test]
 fn bounds_send_few_astray() {
-    for (percent, most) in [(110, 0.15), (125, 0.06), (200, 0.001)] {
+    for (percent, most) in [(110, 0.06), (125, 0.015), (200, 0.002)] {
         for overflow in [Overflow::Jump, Overflow::Forward] {
             let mut fleet = Fleet::equal(64);
             let ring = Ring::new(vec![0; Ring::words(64, 64 * 160)], 64, RingSize::PerWeight(160)).unwrap();

@@ -21,7 +21,7 @@ const WALK: usize = 256;
 /// Words for a table of so many points.
 pub(super) const fn words(points: usize) -> usize {
     let entries = points.saturating_add(points / 2).saturating_add(1);
-    let tenth = entries / 8 + 2;
+    let tenth = (entries / 8).saturating_add(2);
     let entries = entries.saturating_add(if tenth < SLACK { tenth } else { SLACK });
     entries.saturating_add(entries.div_ceil(2))
 }

@@ -548,7 +548,7 @@ mod tests {
         ];
         for (count, weights, at_least, at_most, expected) in cases {
             let names = names(count);
-            let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+            let names: Vec<&[u8]> = names.iter().map(std::string::String::as_bytes).collect();
             let candidates: Vec<u16> = (0..count as u16).collect();
             let pool = SlicePool {
                 candidates: &candidates,

@@ -196,7 +196,7 @@ mod tests {
 
     fn with<T>(count: usize, run: impl FnOnce(&SlicePool<'_>) -> T) -> T {
         let names = names(count);
-        let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        let names: Vec<&[u8]> = names.iter().map(std::string::String::as_bytes).collect();
         let candidates: Vec<u16> = (0..count as u16).collect();
         run(&SlicePool {
             candidates: &candidates,
