@@ -14,12 +14,15 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod adaptive;
 mod affine;
 mod any;
 mod bounded;
 mod corrected;
 mod crc32;
 mod double;
+mod estimate;
+mod explain;
 mod halves;
 mod heapsort;
 mod hybrid;
@@ -27,19 +30,23 @@ mod ketama;
 mod least_connections;
 mod logarithm;
 mod maglev;
+mod order;
 mod points;
 mod pool;
 mod random;
+mod reach;
 mod rendezvous;
 mod ring;
 mod round_robin;
 pub mod subset;
 mod xxh64;
 
+pub use adaptive::Adaptive;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use bounded::{Bounded, Overflow};
 pub use corrected::Corrected;
 pub use crc32::crc32;
+pub use explain::{CONSIDERED_MAX, Considered, Explanation, Reason, Rung};
 pub use halves::MemoryTooSmall;
 pub use hybrid::Hybrid;
 pub use ketama::Ketama;
@@ -69,6 +76,12 @@ pub trait Strategy {
         key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize>;
+
+    /// A request of ours ended at this slot. Strategies that do not count themselves need not be told, but some
+    /// choose better if they are.
+    fn ended(&mut self, slot: usize) {
+        let _ = slot;
+    }
 }
 
 /// A strategy that keeps a table of the pool's candidates.
