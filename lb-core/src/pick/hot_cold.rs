@@ -121,7 +121,7 @@ impl HotCold {
             known
         } else {
             let place = usize::from(self.oldest);
-            self.oldest = self.oldest.wrapping_add(1) & (POOL as u8 - 1);
+            self.oldest = self.oldest.wrapping_add(1) & (POOL as u8).wrapping_sub(1);
             place
         };
         self.put(place, slot);
