@@ -83,9 +83,11 @@ impl<'a> Engine<'a> {
         let servers = scenario.speeds.len();
         let reports = &scenario.reports;
         let listens = policy.reads_reports();
-        let setup = Setup {
+        let mut orders = Source::new(seed, 5);
+        let mut setup = || Setup {
             speeds: &scenario.speeds,
             clients: scenario.clients,
+            seed: orders.word(),
         };
         let by_pair = |wanted: bool| if wanted { servers * scenario.clients } else { 0 };
         let total_speed: f64 = scenario.speeds.iter().sum();
@@ -98,7 +100,7 @@ impl<'a> Engine<'a> {
             picks: Sfc32::new(Source::new(seed, 4).word()),
             clients: (0..scenario.clients)
                 .map(|_| Client {
-                    picker: policy.picker(&setup),
+                    picker: policy.picker(&setup()),
                     version: None,
                 })
                 .collect(),
@@ -298,6 +300,7 @@ impl<'a> Engine<'a> {
         let latest = self.board.latest(client, server).seq;
         let place = self.place(client, server);
         self.seats[place].finish(latest);
+        self.clients[client].picker.ended(server);
     }
 
     fn fail(&mut self, measured: bool) {

@@ -7,6 +7,8 @@ use crate::rng::Rng;
 /// Endpoints compared in a pick.
 const POOL: usize = 16;
 
+const LAST: u8 = POOL as u8 - 1;
+
 /// Reports older than this are not used.
 const AGE_MAX_MS: u32 = 5_000;
 
@@ -121,7 +123,7 @@ impl HotCold {
             known
         } else {
             let place = usize::from(self.oldest);
-            self.oldest = self.oldest.wrapping_add(1) & (POOL as u8 - 1);
+            self.oldest = self.oldest.wrapping_add(1) & LAST;
             place
         };
         self.put(place, slot);

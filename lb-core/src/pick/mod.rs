@@ -14,6 +14,7 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod adaptive;
 mod affine;
 mod alias;
 mod any;
@@ -23,6 +24,7 @@ mod corrected;
 mod crc32;
 mod double;
 mod estimate;
+mod explain;
 mod first_fit;
 mod halves;
 mod heapsort;
@@ -33,9 +35,11 @@ mod latency;
 mod least_connections;
 mod logarithm;
 mod maglev;
+mod order;
 mod points;
 mod pool;
 mod random;
+mod reach;
 mod rendezvous;
 mod ring;
 mod round_robin;
@@ -45,12 +49,14 @@ mod weighted_least;
 mod weights;
 mod xxh64;
 
+pub use adaptive::Adaptive;
 pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use buckets::LoadBuckets;
 pub use choices::{By, Choices};
 pub use corrected::Corrected;
 pub use crc32::crc32;
+pub use explain::{CONSIDERED_MAX, Considered, Explanation, Reason, Rung};
 pub use first_fit::FirstFit;
 pub use halves::MemoryTooSmall;
 pub use hot_cold::HotCold;

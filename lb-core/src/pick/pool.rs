@@ -365,6 +365,8 @@ pub(super) mod tests {
     pub(crate) struct Table {
         pub(crate) up: SlotSet,
         pub(crate) loads: std::vec::Vec<Load>,
+        /// Empty: all weigh 1.
+        pub(crate) weights: std::vec::Vec<u16>,
     }
 
     impl Table {
@@ -376,6 +378,7 @@ pub(super) mod tests {
             Self {
                 up,
                 loads: std::vec![Load::default(); slots],
+                weights: std::vec::Vec::new(),
             }
         }
 
@@ -404,6 +407,9 @@ pub(super) mod tests {
         }
         fn load(&self, slot: usize) -> Load {
             self.loads.get(slot).copied().unwrap_or_default()
+        }
+        fn weight(&self, slot: usize) -> u16 {
+            self.weights.get(slot).copied().unwrap_or(1)
         }
         fn name(&self, slot: usize) -> impl AsRef<[u8]> {
             slot.to_string()
