@@ -76,6 +76,14 @@ pub trait Pool {
         self.load(slot).own_in_flight
     }
 
+    /// The sum of [`own_in_flight`](Self::own_in_flight) over all candidates, for bounded loads. O(candidates) unless
+    /// the pool keeps it.
+    fn total_in_flight(&self) -> u32 {
+        self.slots()
+            .map(|slot| self.own_in_flight(slot))
+            .fold(0, u32::saturating_add)
+    }
+
     /// How much a candidate should get compared with the others. 0: nothing, unless all have 0.
     fn weight(&self, slot: usize) -> u16 {
         let _ = slot;
