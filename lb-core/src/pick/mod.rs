@@ -16,6 +16,7 @@
 
 mod any;
 mod corrected;
+mod coverage;
 mod hybrid;
 mod least_connections;
 mod pool;
@@ -24,6 +25,7 @@ mod round_robin;
 
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
+pub use coverage::coverage;
 pub use hybrid::Hybrid;
 pub use least_connections::LeastConnections;
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
