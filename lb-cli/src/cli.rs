@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_tokio::{LoadBalancingStrategy, NodeId};
 
 use crate::cert::Ids;
+use crate::sim::SimCommand;
 use crate::units::{parse_duration, parse_size};
 
 /// Largest `--chunk`: what fits into a request and, sealed, into its response with room to spare.
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Cert(CertArgs),
     #[command(subcommand)]
     Device(DeviceCommand),
+    #[command(subcommand)]
+    Sim(SimCommand),
 }
 
 /// Manage the keys of devices: microcontrollers that a node listens to with --edge-listen.

@@ -11,6 +11,7 @@ mod edges;
 mod join;
 mod node;
 mod signals;
+mod sim;
 mod status;
 mod table;
 mod temp;
@@ -48,6 +49,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         device::new(args, &mut io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Sim(command) = &command {
+        sim::run(command)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         match command {
@@ -55,7 +60,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Command::Node(args) => node::run(*args).await,
             Command::Call(args) => call::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Status(args) => status::run(args).await.map(|()| ExitCode::SUCCESS),
-            Command::Cert(_) | Command::Device(_) => Ok(ExitCode::SUCCESS),
+            Command::Cert(_) | Command::Device(_) | Command::Sim(_) => Ok(ExitCode::SUCCESS),
         }
     });
     // A thread that reads a slow disk must not delay the end.

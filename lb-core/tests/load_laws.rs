@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lb_core::load::{
-    CachedLoad, Finished, Freshness, LoadCache, LoadMeter, LoadReport, Recorded, ReportVersion,
+    CachedLoad, Ended, Finished, Freshness, LoadCache, LoadMeter, LoadReport, Recorded, ReportVersion,
 };
 use lb_core::{Duration, Instant, NodeId};
 use proptest::prelude::*;
@@ -236,7 +236,7 @@ proptest! {
                     model.get_mut(&n).unwrap().own += 1;
                 },
                 5 => if let Some(slot) = cache.slot_of(id) {
-                    cache.finish(slot);
+                    cache.finish(slot, now, Ended::Abandoned);
                     let own = &mut model.get_mut(&n).unwrap().own;
                     *own = own.saturating_sub(1);
                 },

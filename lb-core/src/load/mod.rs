@@ -6,6 +6,7 @@
 //! receiver's clock alone. A [`Weigher`] makes weights of them. [`Metrics`] are what an application adds.
 
 mod cache;
+mod ewma;
 mod latency;
 mod meter;
 mod metrics;
@@ -14,6 +15,7 @@ mod score;
 mod weight;
 
 pub use cache::{CacheFull, CachedLoad, Endpoint, Freshness, LoadCache, Recorded};
+pub use ewma::{Ended, OwnLatency};
 pub use meter::{Arrival, Finished, LoadMeter, RATE_WINDOW};
 pub use metrics::{METRIC_NAME_MAX, METRICS_EACH_MAX, METRICS_MAX, Metric, MetricMap, Metrics, MetricsError};
 pub use report::{LoadFigures, LoadReport, ReportVersion};

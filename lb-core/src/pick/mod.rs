@@ -17,6 +17,7 @@
 mod any;
 mod corrected;
 mod coverage;
+mod estimate;
 mod hybrid;
 mod least_connections;
 mod pool;

@@ -1,6 +1,6 @@
 //! What fate may do to a cluster, one step at a time.
 
-use lb_core::load::{Finished, LoadReport};
+use lb_core::load::{Ended, Finished, LoadReport};
 use lb_core::member::{Filter, Tags};
 use lb_core::node::Request;
 use lb_core::pick::StrategyKind;
@@ -223,7 +223,11 @@ impl Cluster {
         self.stats.disconnects += u64::from(report.is_none());
         self.turn(index, &Input::Other, |process, local| {
             let ticket = process.tickets.swap_remove(which);
-            process.node.finish(ticket);
+            let ended = match report {
+                Some(_) => Ended::Answered(Duration::from_millis(3)),
+                None => Ended::Failed { retry_after: None },
+            };
+            process.node.finish(local, ticket, ended);
             match report {
                 Some(report) => process.node.handle_response(local, target, report),
                 None => process.node.handle_disconnect(local, target),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lb_core::health::Timers;
-use lb_core::load::{Arrival, Finished, LoadMeter, LoadReport};
+use lb_core::load::{Arrival, Ended, Finished, LoadMeter, LoadReport};
 use lb_core::member::{Admission, Liveness, RESERVED_KEY_PREFIX, Role, TAG_BYTES_MAX, Tags};
 use lb_core::node::{Event, Refusal, Ticket};
 use lb_core::wire::{self, MESSAGE_BYTES_MAX};
@@ -236,9 +236,9 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    /// A request of ours ended, however it did.
-    pub(crate) fn finish(&self, ticket: Ticket) {
-        self.lock().node.finish(ticket);
+    /// A request of ours ended.
+    pub(crate) fn finish(&self, ticket: Ticket, ended: Ended) {
+        self.lock().node.finish(self.now(), ticket, ended);
     }
 
     async fn keep_time(self: Arc<Self>) {

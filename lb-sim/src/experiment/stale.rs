@@ -1,0 +1,199 @@
+//! How policies stand old reports: the age of reports from a tenth of a service time to a hundred.
+
+use super::{Findings, Speeds, base};
+use crate::policy::Policy;
+use crate::queue::Discipline;
+use crate::scenario::{Reports, Scenario, Stated};
+use crate::sweep::{Progress, Seeds, Summary, sweep};
+use crate::table::Table;
+use crate::work::Work;
+
+/// The grid: every combination of these.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    /// Who picks.
+    pub policies: Vec<Policy>,
+    /// Times between heartbeats, in mean service times; 0: the load is known at every moment.
+    pub ages: Vec<f64>,
+    /// Numbers of clients.
+    pub clients: Vec<usize>,
+    /// Speeds of the servers.
+    pub speeds: Vec<Speeds>,
+    /// How servers serve.
+    pub disciplines: Vec<Discipline>,
+    /// How much work requests are.
+    pub works: Vec<Work>,
+    /// How many servers.
+    pub servers: usize,
+    /// The load; if not given, 0.9 for equal servers and 0.7 for others.
+    pub load: Option<f64>,
+    /// What servers state as their capacity.
+    pub stated: Stated,
+    /// All else about reports; their period is the age.
+    pub reports: Reports,
+    /// Requests in each run.
+    pub requests: u64,
+    /// With which seeds.
+    pub seeds: Seeds,
+}
+
+impl Default for Grid {
+    /// The whole grid: 168 cells of 100 servers for every policy there is.
+    fn default() -> Self {
+        Self {
+            policies: Policy::all(),
+            ages: vec![0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+            clients: vec![1, 10, 100],
+            speeds: vec![Speeds::equal(), Speeds::mixed()],
+            disciplines: Discipline::ALL.to_vec(),
+            works: vec![Work::Exponential, Work::HeavyTailed],
+            servers: 100,
+            load: None,
+            stated: Stated::Speed,
+            reports: Reports::default(),
+            requests: 300_000,
+            seeds: Seeds::default(),
+        }
+    }
+}
+
+/// One cell of the grid for one policy.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Who picked.
+    pub policy: String,
+    /// Number of clients.
+    pub clients: usize,
+    /// Time between heartbeats.
+    pub age: f64,
+    /// Speeds of the servers.
+    pub speeds: Speeds,
+    /// How servers serve.
+    pub discipline: Discipline,
+    /// How much work requests are.
+    pub work: Work,
+    /// The load.
+    pub load: f64,
+    /// What came of it.
+    pub summary: Summary,
+}
+
+/// Runs the grid. Rows of one combination and policy are next to one another, by rising age.
+#[must_use]
+pub fn run(grid: &Grid, progress: &Progress<'_>) -> Vec<Row> {
+    let cells = cells(grid);
+    let mut runs: Vec<(&Scenario, &Policy)> = Vec::new();
+    let mut places = Vec::new();
+    for (place, (row, scenario, policy)) in cells.iter().enumerate() {
+        // What reads no reports does the same at every age: the same run, so it is run once.
+        let known = (place.checked_sub(1))
+            .filter(|_| !policy.reads_reports() && row.age != grid.ages[0])
+            .map(|before| places[before]);
+        places.push(known.unwrap_or_else(|| {
+            runs.push((scenario, policy));
+            runs.len() - 1
+        }));
+    }
+    let summaries = sweep(&runs, grid.seeds, progress);
+    cells
+        .iter()
+        .zip(places)
+        .map(|((row, ..), place)| Row {
+            summary: summaries[place].clone(),
+            ..row.clone()
+        })
+        .collect()
+}
+
+fn cells(grid: &Grid) -> Vec<(Row, Scenario, &Policy)> {
+    let mut cells = Vec::new();
+    for speeds in &grid.speeds {
+        for &discipline in &grid.disciplines {
+            for &work in &grid.works {
+                for &clients in &grid.clients {
+                    for policy in &grid.policies {
+                        for &age in &grid.ages {
+                            let load = grid.load.unwrap_or_else(|| speeds.usual_load());
+                            let scenario = Scenario {
+                                speeds: speeds.of(grid.servers),
+                                discipline,
+                                work,
+                                load,
+                                clients,
+                                reports: Reports {
+                                    period: age,
+                                    ..grid.reports
+                                },
+                                stated: grid.stated,
+                                ..base(grid.requests)
+                            };
+                            let row = Row {
+                                policy: policy.name().to_owned(),
+                                clients,
+                                age,
+                                speeds: speeds.clone(),
+                                discipline,
+                                work,
+                                load,
+                                summary: Summary::of(&[]),
+                            };
+                            cells.push((row, scenario, policy));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// Runs the grid and presents it.
+#[must_use]
+pub fn findings(grid: &Grid, progress: &Progress<'_>) -> Findings {
+    let rows = run(grid, progress);
+    Findings {
+        heading: format!(
+            "Latency in mean service times, by the age of reports (time between heartbeats of a server).\n\
+             {} servers, {} requests in each run, {} seeds from {}; margin: half of the 95 % confidence interval.",
+            grid.servers, grid.requests, grid.seeds.count, grid.seeds.first
+        ),
+        table: table(&rows, grid.seeds),
+    }
+}
+
+fn table(rows: &[Row], seeds: Seeds) -> Table {
+    let mut table = Table::new(&[
+        "policy",
+        "clients",
+        "age",
+        "speeds",
+        "discipline",
+        "work",
+        "load",
+        "seeds",
+        "mean",
+        "margin",
+        "p50",
+        "p99",
+        "p999",
+    ]);
+    for row in rows {
+        let summary = &row.summary;
+        table.row(vec![
+            row.policy.clone().into(),
+            row.clients.into(),
+            row.age.into(),
+            row.speeds.to_string().into(),
+            row.discipline.as_str().into(),
+            row.work.as_str().into(),
+            row.load.into(),
+            u64::from(seeds.count).into(),
+            summary.mean.mean.into(),
+            summary.mean.margin.into(),
+            summary.p50.mean.into(),
+            summary.p99.mean.into(),
+            summary.p999.mean.into(),
+        ]);
+    }
+    table
+}
