@@ -5,6 +5,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 
+use lb_core::load::Arrival;
+
 use crate::names::{Unknown, find};
 
 /// In which order a server serves.
@@ -53,6 +55,8 @@ pub(crate) struct Job {
     pub(crate) sent: f64,
     pub(crate) work: f64,
     pub(crate) client: u32,
+    /// What its server's meter wants back.
+    pub(crate) arrival: Arrival,
     /// Whether it counts in the statistics.
     pub(crate) measured: bool,
 }
@@ -278,6 +282,8 @@ impl Sharing {
 
 #[cfg(test)]
 mod tests {
+    use lb_core::load::LoadMeter;
+
     use super::*;
 
     fn job(client: u32, work: f64) -> Job {
@@ -285,6 +291,7 @@ mod tests {
             sent: 0.0,
             work,
             client,
+            arrival: LoadMeter::new(1, 1).present(),
             measured: true,
         }
     }

@@ -11,7 +11,10 @@ use core::hint::black_box;
 use lb_core::edge::{self, CallPoll, Edge, Outgoing, Received};
 use lb_core::elect::{Candidate, Election};
 use lb_core::health::Timers;
-use lb_core::load::{Ended, Finished, HybridWeights, LoadCache, LoadMeter};
+use lb_core::load::{
+    Ended, Finished, HybridWeights, LoadCache, LoadFigures, LoadMeter, MetricMap, Weighed, Weigher,
+    WeightRules,
+};
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
 use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
@@ -103,6 +106,29 @@ fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrat
     }
     node.leave(now());
     black_box(node.has_left());
+}
+
+fn the_signals(bytes: &mut [u8], text: &str) {
+    let used = black_box(3);
+    let mut metrics = wire::metrics(bytes).unwrap_or_default();
+    black_box(
+        metrics
+            .set(black_box(MetricMap::Named), text, black_box(1))
+            .is_ok(),
+    );
+    black_box(metrics.highest_milli(MetricMap::Utilization, |name| name == black_box(text)));
+    black_box(wire::append_metrics(&metrics, black_box(&mut *bytes), used).is_ok());
+    black_box(wire::report_metrics(black_box(bytes)).is_some());
+    let mut weigher = Weigher::new(black_box(WeightRules::default()));
+    let (mut memory, mut weights) = (black_box([Weighed::default(); 16]), black_box([0; 16]));
+    let report = |slot: usize| {
+        Some((
+            black_box(LoadFigures::default()),
+            Duration::from_millis(slot as u64),
+        ))
+    };
+    black_box(weigher.update(now(), report, &mut memory, &mut weights));
+    black_box(weights);
 }
 
 fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
@@ -211,4 +237,5 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
     a_node(bytes, text, &filter, &mut strategy);
     an_edge(bytes, text, &filter);
     the_parts(bytes, text, &mut strategy);
+    the_signals(bytes, text);
 }
