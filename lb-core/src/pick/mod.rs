@@ -23,6 +23,9 @@ mod least_connections;
 mod pool;
 mod random;
 mod round_robin;
+mod shares;
+mod tiers;
+mod zones;
 
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
@@ -32,6 +35,9 @@ pub use least_connections::LeastConnections;
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use shares::{SHARES_WHOLE, Shares};
+pub use tiers::{TierGroup, TierHealth, TierRules, Tiers};
+pub use zones::{SpillRules, ZoneCounts, ZoneLoad, ZoneRules, load_aware, zone_aware};
 
 use crate::rng::Rng;
 
