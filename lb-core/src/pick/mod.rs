@@ -16,6 +16,7 @@
 
 mod any;
 mod corrected;
+mod counters;
 mod coverage;
 mod estimate;
 mod hybrid;
@@ -24,11 +25,15 @@ mod pool;
 mod random;
 mod round_robin;
 mod shares;
+mod shed;
+mod sticky;
 mod tiers;
+mod without;
 mod zones;
 
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
+pub use counters::PickCounters;
 pub use coverage::coverage;
 pub use hybrid::Hybrid;
 pub use least_connections::LeastConnections;
@@ -36,7 +41,10 @@ pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use round_robin::RoundRobin;
 pub use shares::{SHARES_WHOLE, Shares};
+pub use shed::{Found, PickError, answer_us};
+pub use sticky::{Fallback, Stuck, find, sticky};
 pub use tiers::{TierGroup, TierHealth, TierRules, Tiers};
+pub use without::{Tried, Without};
 pub use zones::{SpillRules, ZoneCounts, ZoneLoad, ZoneRules, load_aware, zone_aware};
 
 use crate::rng::Rng;
