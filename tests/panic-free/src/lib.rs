@@ -17,7 +17,11 @@ use lb_core::load::{
 };
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
-use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
+use lb_core::pick::{
+    AnyStrategy, CachePool, Fallback, Found, PickCounters, PickError, Pool, Shares, SlotSet, SlowStart,
+    SlowStarting, SpillRules, Strategy, StrategyKind, TierGroup, TierHealth, TierRules, Tiers, Tried,
+    Without, ZoneCounts, ZoneLoad, ZoneRules, answer_us, coverage, find, load_aware, sticky, zone_aware,
+};
 use lb_core::rng::Sfc32;
 use lb_core::wire::seal::{Ascon128, DeviceKey};
 use lb_core::{Duration, Instant, NodeId, wire};
@@ -131,6 +135,61 @@ fn the_signals(bytes: &mut [u8], text: &str) {
     black_box(weights);
 }
 
+fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy, rng: &mut Sfc32) {
+    let shares: Shares<4> = Shares::proportional(&black_box([3, 7, 0, 6]));
+    black_box((shares.draw(rng), shares.share(black_box(2)), coverage(pool)));
+    let levels = black_box([TierHealth::default(); 3]);
+    let tiers: Tiers<3> = Tiers::new(&levels, black_box(TierRules::default()));
+    black_box((tiers.draw(rng), tiers.load(black_box(1))));
+    let zones = black_box([ZoneCounts::default(); 4]);
+    black_box(zone_aware::<4>(
+        black_box(1),
+        &zones,
+        black_box(ZoneRules::default()),
+    ));
+    let mut loads = black_box([ZoneLoad::default(); 4]);
+    for load in &mut loads {
+        load.update(black_box(3), black_box([(4, span()); 3]).into_iter(), span());
+    }
+    black_box(load_aware::<4>(
+        black_box(1),
+        &loads,
+        black_box(SpillRules::default()),
+    ));
+
+    let mut tried = Tried::<4>::new();
+    let mut counters = PickCounters::default();
+    let mut slow: SlowStarting<AnyStrategy, 4> = SlowStarting::new(strategy, black_box(SlowStart::default()));
+    while black_box(true) {
+        slow.start(black_box(3), now());
+        slow.moved(black_box(3), black_box(4));
+        slow.progress(now(), pool.len());
+        slow.stop(black_box(5));
+        black_box(SlowStart::default().weight(black_box(7), span()));
+        let late = |slot: usize| answer_us(&pool.load(slot)) > black_box(9);
+        let rest = Without::new(pool, |slot| tried.contains(slot) || late(slot));
+        let hint = black_box(Some(1));
+        let stuck = sticky(
+            &mut slow,
+            &rest,
+            hint,
+            black_box(Fallback::Any),
+            black_box(Some(5)),
+            rng,
+        );
+        counters.hinted(stuck);
+        match stuck {
+            Some(stuck) => {
+                tried.insert(stuck.slot());
+                counters.picked(black_box(TierGroup::All), black_box(true), black_box(true));
+            }
+            None => counters.shed(black_box(Found::default()).missing()),
+        }
+        black_box(find(pool, black_box(b"name")));
+    }
+    black_box(counters.sheds_for(black_box(PickError::TooLate)));
+}
+
 fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
     let mut cache: LoadCache<16> = LoadCache::new(span(), span());
     let mut eligible = SlotSet::new();
@@ -145,7 +204,9 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
         black_box((cache.freshness(slot, now()), cache.fresh(slot, now()).is_some()));
     }
     let mut rng = Sfc32::new(black_box(1));
-    black_box(strategy.pick(&CachePool::new(&cache, &eligible, now()), None, &mut rng));
+    let pool = CachePool::new(&cache, &eligible, now());
+    black_box(strategy.pick(&pool, None, &mut rng));
+    around(&pool, strategy.clone(), &mut rng);
     let mut election = Election::new();
     let candidate = Candidate {
         id: id(),
