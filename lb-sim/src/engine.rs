@@ -83,9 +83,11 @@ impl<'a> Engine<'a> {
         let servers = scenario.speeds.len();
         let reports = &scenario.reports;
         let listens = policy.reads_reports();
-        let setup = Setup {
+        let mut orders = Source::new(seed, 5);
+        let mut setup = || Setup {
             speeds: &scenario.speeds,
             clients: scenario.clients,
+            seed: orders.word(),
         };
         let by_pair = |wanted: bool| if wanted { servers * scenario.clients } else { 0 };
         let total_speed: f64 = scenario.speeds.iter().sum();
@@ -98,7 +100,7 @@ impl<'a> Engine<'a> {
             picks: Sfc32::new(Source::new(seed, 4).word()),
             clients: (0..scenario.clients)
                 .map(|_| Client {
-                    picker: policy.picker(&setup),
+                    picker: policy.picker(&setup()),
                     version: None,
                 })
                 .collect(),
@@ -232,9 +234,9 @@ impl<'a> Engine<'a> {
             now,
             Job {
                 sent: now,
+                arrival,
                 work,
                 client: client as u32,
-                arrival,
                 measured,
             },
         );
@@ -275,8 +277,9 @@ impl<'a> Engine<'a> {
         let Some(job) = there.queue.pop(now) else { return };
         self.calendar.set(server, there.queue.next());
         let latency = now - job.sent;
-        let took = Finished::Answered(span(latency));
-        there.meter.finish(instant(now), job.arrival, took);
+        there
+            .meter
+            .finish(instant(now), job.arrival, Finished::Answered(span(latency)));
         self.outcome.completed += 1;
         if job.measured {
             self.outcome.latency.add(latency);
@@ -297,6 +300,7 @@ impl<'a> Engine<'a> {
         let latest = self.board.latest(client, server).seq;
         let place = self.place(client, server);
         self.seats[place].finish(latest);
+        self.clients[client].picker.ended(server);
     }
 
     fn fail(&mut self, measured: bool) {
@@ -375,8 +379,9 @@ impl<'a> Engine<'a> {
             What::Dead(server) => {
                 self.servers[server].dead = true;
                 for job in self.servers[server].queue.drain() {
-                    let meter = &mut self.servers[server].meter;
-                    meter.finish(instant(now), job.arrival, Finished::GivenUp);
+                    self.servers[server]
+                        .meter
+                        .finish(instant(now), job.arrival, Finished::GivenUp);
                     self.release(&job, server);
                     self.fail(job.measured);
                 }

@@ -15,6 +15,11 @@ pub trait Picker: Send {
     /// A server, or `None` if none is admitted.
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize>;
 
+    /// A request of its own ended at a server.
+    fn ended(&mut self, server: usize) {
+        let _ = server;
+    }
+
     /// Servers came, left or changed: called before the first pick and whenever the pool's version has changed.
     fn renew(&mut self, view: &View<'_>) {
         let _ = view;
@@ -25,6 +30,10 @@ impl<S: Strategy + Send> Picker for S {
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize> {
         self.pick(view, key, rng)
     }
+
+    fn ended(&mut self, server: usize) {
+        Strategy::ended(self, server);
+    }
 }
 
 /// A strategy with a table, which is built anew whenever servers come or leave.
@@ -34,6 +43,10 @@ pub struct Kept<S>(pub S);
 impl<S: Strategy + Tabled + Send> Picker for Kept<S> {
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize> {
         self.0.pick(view, key, rng)
+    }
+
+    fn ended(&mut self, server: usize) {
+        self.0.ended(server);
     }
 
     fn renew(&mut self, view: &View<'_>) {
@@ -48,6 +61,8 @@ pub struct Setup<'a> {
     pub speeds: &'a [f64],
     /// How many clients there are.
     pub clients: usize,
+    /// Another one for every client.
+    pub seed: u64,
 }
 
 type Make = dyn Fn(&Setup<'_>) -> Box<dyn Picker> + Send + Sync;
@@ -158,6 +173,11 @@ impl Policy {
 
     fn references() -> Vec<Self> {
         vec![
+            Self::made("adaptive", |setup| {
+                Box::new(Kept(
+                    lb_core::pick::Adaptive::new(vec![0_u32; 2 * setup.speeds.len()], setup.seed).unwrap(),
+                ))
+            }),
             Self::of("least-reported", || reference::LeastReported).reference(),
             Self::of("delta", || reference::Delta).reference(),
             Self::of("least-own", || reference::LeastOwn)

@@ -53,10 +53,10 @@ impl FromStr for Discipline {
 pub(crate) struct Job {
     /// When it was sent.
     pub(crate) sent: f64,
+    /// What it found at the server.
+    pub(crate) arrival: Arrival,
     pub(crate) work: f64,
     pub(crate) client: u32,
-    /// What its server's meter wants back.
-    pub(crate) arrival: Arrival,
     /// Whether it counts in the statistics.
     pub(crate) measured: bool,
 }
@@ -282,16 +282,14 @@ impl Sharing {
 
 #[cfg(test)]
 mod tests {
-    use lb_core::load::LoadMeter;
-
     use super::*;
 
     fn job(client: u32, work: f64) -> Job {
         Job {
             sent: 0.0,
+            arrival: lb_core::load::LoadMeter::new(1, 0).present(),
             work,
             client,
-            arrival: LoadMeter::new(1, 1).present(),
             measured: true,
         }
     }

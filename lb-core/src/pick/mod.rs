@@ -14,15 +14,30 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod adaptive;
+mod affine;
 mod any;
 mod corrected;
 mod counters;
 mod coverage;
+mod crc32;
+mod double;
 mod estimate;
+mod explain;
+mod halves;
+mod heapsort;
 mod hybrid;
+mod ketama;
 mod least_connections;
+mod logarithm;
+mod maglev;
+mod order;
+mod points;
 mod pool;
 mod random;
+mod reach;
+mod rendezvous;
+mod ring;
 mod round_robin;
 mod shares;
 mod shed;
@@ -30,16 +45,25 @@ mod slow_start;
 mod sticky;
 mod tiers;
 mod without;
+mod xxh64;
 mod zones;
 
+pub use adaptive::Adaptive;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
 pub use counters::PickCounters;
 pub use coverage::coverage;
+pub use crc32::crc32;
+pub use explain::{CONSIDERED_MAX, Considered, Explanation, Reason, Rung};
+pub use halves::MemoryTooSmall;
 pub use hybrid::Hybrid;
+pub use ketama::Ketama;
 pub use least_connections::LeastConnections;
+pub use maglev::{Maglev, MaglevError};
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
+pub use rendezvous::Rendezvous;
+pub use ring::Ring;
 pub use round_robin::RoundRobin;
 pub use shares::{SHARES_WHOLE, Shares};
 pub use shed::{Found, PickError, answer_us};
@@ -47,6 +71,7 @@ pub use slow_start::{Aggression, SlowStart, SlowStarting};
 pub use sticky::{Fallback, Stuck, find, sticky};
 pub use tiers::{TierGroup, TierHealth, TierRules, Tiers};
 pub use without::{Tried, Without};
+pub use xxh64::key_hash;
 pub use zones::{SpillRules, ZoneCounts, ZoneLoad, ZoneRules, load_aware, zone_aware};
 
 use crate::rng::Rng;
@@ -66,6 +91,12 @@ pub trait Strategy {
         key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize>;
+
+    /// A request of ours ended at this slot. Strategies that do not count themselves need not be told, but some
+    /// choose better if they are.
+    fn ended(&mut self, slot: usize) {
+        let _ = slot;
+    }
 }
 
 /// A strategy that keeps a table of the pool's candidates.

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::Load;
-use super::estimate::Neutral;
+use super::estimate::corrected;
 
 /// Nobody could be picked. No state changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,15 +120,20 @@ pub fn answer_us(load: &Load) -> u32 {
     if report.capacity == 0 || report.latency_us == 0 {
         return 0;
     }
-    let estimate = Neutral::of(core::iter::once(report)).estimate(load);
-    let ahead = estimate
-        .in_flight
-        .saturating_add(1)
-        .saturating_sub(estimate.capacity);
+    let clients = u32::from(report.clients.max(1));
+    let estimate = corrected(
+        report.in_flight.into(),
+        clients,
+        load.own_in_flight,
+        load.own_at_report,
+    );
+    let there = u32::try_from(estimate).unwrap_or(0).max(load.own_in_flight);
+    let capacity = u32::from(report.capacity);
+    let ahead = there.saturating_add(1).saturating_sub(capacity);
     // The ratio in two steps, so that neither needs 64 bits: whole rounds, and the rest of one in 65 536ths.
-    let rounds = ahead.checked_div(estimate.capacity).unwrap_or(0);
-    let rest = ahead.checked_rem(estimate.capacity).unwrap_or(0);
-    let part = (rest << 16).checked_div(estimate.capacity).unwrap_or(0);
+    let rounds = ahead.checked_div(capacity).unwrap_or(0);
+    let rest = ahead.checked_rem(capacity).unwrap_or(0);
+    let part = (rest << 16).checked_div(capacity).unwrap_or(0);
     let latency = u64::from(report.latency_us);
     let wait = latency
         .saturating_mul(rounds.into())
