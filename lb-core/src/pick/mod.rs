@@ -13,6 +13,20 @@
 //! | [`RoundRobin`] | nothing | equal workers, equal requests |
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
+//!
+//! # Around any strategy
+//!
+//! | | what it does | where it goes |
+//! | --- | --- | --- |
+//! | [`Tiers`] | priority levels: overprovisioning, panic | draws the level; a picker with a strategy for each |
+//! | [`zone_aware`], [`load_aware`] | the own zone first | [`Shares`] of zones, drawn likewise |
+//! | [`SlowStarting`] | eases newcomers in | around the strategy |
+//! | [`Without`] | not what was tried, not who is late ([`answer_us`]) | around the pool |
+//! | [`sticky`] | to where the request was told to go | in place of `pick` |
+//! | [`PickError`], [`PickCounters`] | why not, and how often | in the owner |
+//!
+//! Shares are computed when the membership changes; a pick draws. `tests/around.rs` in the repository has all of it in one
+//! picker.
 
 mod adaptive;
 mod affine;

@@ -139,7 +139,7 @@ impl SlotSet {
         }
     }
 
-    /// 32 slots as bits, as [`Pool::word`].
+    /// 32 slots as bits.
     #[must_use]
     pub fn word(&self, index: usize) -> u32 {
         self.words.get(index).copied().unwrap_or(0)

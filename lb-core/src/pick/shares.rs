@@ -81,6 +81,13 @@ impl<const N: usize> Shares<N> {
         let point = rng.below(last.into());
         self.ends.iter().position(|&end| point < u32::from(end))
     }
+
+    /// All groups: one that is drawn, and then, for when nobody of it is admitted, the others in their order.
+    pub fn order<R: Rng + ?Sized>(&self, rng: &mut R) -> impl Iterator<Item = usize> + use<R, N> {
+        let drawn = self.draw(rng);
+        let others = (0..self.ends.len()).filter(move |&group| Some(group) != drawn);
+        drawn.into_iter().chain(others)
+    }
 }
 
 /// Spreads `total` in proportion to weights, exactly: each gets what the rounded sum up to it is above that before it.
@@ -121,6 +128,16 @@ mod tests {
                 "{count}, not {share}"
             );
         }
+    }
+
+    #[test]
+    fn the_others_come_after_the_one_drawn() {
+        let shares: Shares<4> = Shares::proportional(&[0, 0, 5]);
+        let order: std::vec::Vec<_> = shares.order(&mut Sfc32::new(1)).collect();
+        assert_eq!(order, [2, 0, 1]);
+        let shares: Shares<4> = Shares::proportional(&[0, 0]);
+        let order: std::vec::Vec<_> = shares.order(&mut Sfc32::new(1)).collect();
+        assert_eq!(order, [0, 1]);
     }
 
     #[test]

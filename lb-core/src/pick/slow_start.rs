@@ -316,7 +316,7 @@ mod tests {
     use proptest::proptest;
 
     use super::super::pool::tests::Table;
-    use super::super::{LeastConnections, Random, RoundRobin, SlicePool};
+    use super::super::{LeastConnections, Maglev, Random, RoundRobin, SlicePool};
     use super::*;
     use crate::rng::Sfc32;
 
@@ -353,23 +353,20 @@ mod tests {
         }
     }
 
-    /// The table of whoever has the highest hash of key and name.
-    #[derive(Default)]
-    struct Affine;
+    const POOL: SlicePool<'_> = SlicePool {
+        candidates: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        admitted: &[0x3ff],
+        own_in_flight: &[],
+        loads: &[],
+        weights: &[],
+        names: &[b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h", b"i", b"j"],
+        version: 1,
+    };
 
-    impl Strategy for Affine {
-        fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
-            &mut self,
-            pool: &P,
-            key: Option<u64>,
-            _: &mut R,
-        ) -> Option<usize> {
-            let admitted = pool.slots().filter(|&slot| pool.admits(slot));
-            admitted.max_by_key(|&slot| {
-                let seed = key.unwrap_or(0).wrapping_mul(31).wrapping_add(slot as u64);
-                Sfc32::new(seed).next_u32()
-            })
-        }
+    fn maglev(pool: &SlicePool<'_>) -> Maglev<std::vec::Vec<u32>> {
+        let mut maglev = Maglev::new(std::vec![0; Maglev::words(10, 8_209)], 10, 8_209).unwrap();
+        assert!(maglev.update(pool, u32::MAX));
+        maglev
     }
 
     /// What each of 10 got of 30 000 requests, with slots 8 and 9 so long after their start.
@@ -379,26 +376,22 @@ mod tests {
             aggression,
             minimum: 100,
         };
-        let table = SlicePool {
-            candidates: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-            admitted: &[0x3ff],
-            ..SlicePool::default()
-        };
         let mut strategy: SlowStarting<S, 4> = SlowStarting::new(strategy, rules);
         let now = Instant::from_secs(1_000);
         for (slot, seconds) in [8, 9].into_iter().zip(seconds) {
             strategy.start(slot, Instant::from_secs(1_000 - seconds));
         }
-        strategy.progress(now, table.len());
+        strategy.progress(now, POOL.len());
         let (mut rng, mut counts) = (Sfc32::new(2), [0.0; 10]);
-        for key in 0..REQUESTS {
-            counts[strategy.pick(&table, keyed.then_some(key), &mut rng).unwrap()] += 1.0 / REQUESTS as f64;
+        for request in 0..REQUESTS {
+            let key = keyed.then(|| request.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            counts[strategy.pick(&POOL, key, &mut rng).unwrap()] += 1.0 / REQUESTS as f64;
         }
         counts
     }
 
     fn check<S: Strategy>(name: &str, strategy: impl Fn() -> S) {
-        let keyed = name == "affine";
+        let keyed = name == "maglev";
         for aggression in [Aggression::One, Aggression::Two, Aggression::Four] {
             for seconds in [
                 [0, 30],
@@ -433,7 +426,7 @@ mod tests {
         check("random", || Random);
         check("two choices", Two::default);
         check("least connections", LeastConnections::default);
-        check("affine", Affine::default);
+        check("maglev", || maglev(&POOL));
     }
 
     #[test]
@@ -457,8 +450,11 @@ mod tests {
 
     #[test]
     fn keys_come_and_do_not_leave_again() {
-        let table = Table::new(4);
-        let mut strategy: SlowStarting<Affine, 2> = SlowStarting::new(Affine, SlowStart::default());
+        let table = SlicePool {
+            candidates: &[0, 1, 2, 3],
+            ..POOL
+        };
+        let mut strategy: SlowStarting<_, 2> = SlowStarting::new(maglev(&table), SlowStart::default());
         strategy.start(3, Instant::ZERO);
         let mut before = [0; 500];
         for second in 0..=31 {
