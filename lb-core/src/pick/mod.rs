@@ -13,6 +13,20 @@
 //! | [`RoundRobin`] | nothing | equal workers, equal requests |
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
+//!
+//! # Around any strategy
+//!
+//! | | what it does | where it goes |
+//! | --- | --- | --- |
+//! | [`Tiers`] | priority levels: overprovisioning, panic | draws the level; a picker with a strategy for each |
+//! | [`zone_aware`], [`load_aware`] | the own zone first | [`Shares`] of zones, drawn likewise |
+//! | [`SlowStarting`] | eases newcomers in | around the strategy |
+//! | [`Without`] | not what was tried, not who is late ([`answer_us`]) | around the pool |
+//! | [`sticky`] | to where the request was told to go | in place of `pick` |
+//! | [`PickError`], [`PickCounters`] | why not, and how often | in the owner |
+//!
+//! Shares are computed when the membership changes; a pick draws. `tests/around.rs` in the repository has all of it in one
+//! picker.
 
 mod adaptive;
 mod affine;
@@ -22,6 +36,8 @@ mod bounded;
 mod buckets;
 mod choices;
 mod corrected;
+mod counters;
+mod coverage;
 mod crc32;
 mod double;
 mod estimate;
@@ -44,12 +60,19 @@ mod reach;
 mod rendezvous;
 mod ring;
 mod round_robin;
+mod shares;
+mod shed;
+mod slow_start;
 mod smooth;
+mod sticky;
 mod stride;
 pub mod subset;
+mod tiers;
 mod weighted_least;
 mod weights;
+mod without;
 mod xxh64;
+mod zones;
 
 pub use adaptive::Adaptive;
 pub use alias::WeightedRandom;
@@ -58,6 +81,8 @@ pub use bounded::{Bounded, Overflow};
 pub use buckets::LoadBuckets;
 pub use choices::{By, Choices};
 pub use corrected::Corrected;
+pub use counters::PickCounters;
+pub use coverage::coverage;
 pub use crc32::crc32;
 pub use explain::{CONSIDERED_MAX, Considered, Explanation, Reason, Rung};
 pub use first_fit::FirstFit;
@@ -73,10 +98,17 @@ pub use random::Random;
 pub use rendezvous::Rendezvous;
 pub use ring::{Ring, RingSize};
 pub use round_robin::RoundRobin;
+pub use shares::{SHARES_WHOLE, Shares};
+pub use shed::{Found, PickError, answer_us};
+pub use slow_start::{Aggression, SlowStart, SlowStarting};
 pub use smooth::SmoothWeighted;
+pub use sticky::{Fallback, Stuck, find, sticky};
 pub use stride::StaticStride;
+pub use tiers::{TierGroup, TierHealth, TierRules, Tiers};
 pub use weighted_least::{Bias, WeightedLeast};
+pub use without::{Tried, Without};
 pub use xxh64::key_hash;
+pub use zones::{SpillRules, ZoneCounts, ZoneLoad, ZoneRules, load_aware, zone_aware};
 
 use crate::rng::Rng;
 
