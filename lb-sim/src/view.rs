@@ -35,6 +35,7 @@ impl Seat {
         }
     }
 
+    #[inline(always)]
     fn at_report(&self, latest: u32) -> u32 {
         if self.seen == latest {
             self.at_report
@@ -95,21 +96,26 @@ impl Pool for View<'_> {
         self.candidates.slots.iter().map(|&slot| usize::from(slot))
     }
 
+    #[inline(always)]
     fn admits(&self, slot: usize) -> bool {
         self.candidates.admitted.get(slot).copied().unwrap_or(false)
     }
 
-    #[inline]
+    // Strategies scan it, and use a part of it each.
+    #[inline(always)]
     fn load(&self, slot: usize) -> Load {
         let Some(seat) = self.seats.get(slot) else {
             return Load::default();
         };
         let latest = self.board.latest(self.client, slot);
-        let fresh = self.board.fresh(&latest, self.now);
-        let age = self.now.since(latest.received).as_millis();
+        let fresh = self.now < latest.expires;
         Load {
             report: fresh.then_some(latest.figures),
-            age_ms: if fresh { age as u32 } else { 0 },
+            age_ms: if fresh {
+                self.now.since(latest.received).as_millis() as u32
+            } else {
+                0
+            },
             own_in_flight: seat.own,
             own_at_report: seat.at_report(latest.seq),
             own_latency_us: 0,
@@ -117,6 +123,7 @@ impl Pool for View<'_> {
         }
     }
 
+    #[inline(always)]
     fn own_in_flight(&self, slot: usize) -> u32 {
         self.seats.get(slot).map_or(0, Seat::own)
     }
