@@ -2,8 +2,8 @@
 //! the same.
 
 use lb_core::wire::{
-    self, DecodeError, EncodeError, FromEdge, MESSAGE_BYTES_MAX, REPORT_BYTES_MAX, REQUEST_OVERHEAD,
-    RESPONSE_OVERHEAD_MAX, ServerEntry, ToEdge,
+    self, DecodeError, EncodeError, FromEdge, MESSAGE_BYTES_MAX, METRICS_BYTES_MAX, REPORT_BYTES_MAX,
+    REQUEST_OVERHEAD, RESPONSE_OVERHEAD_MAX, ServerEntry, ToEdge,
 };
 
 /// Runs one input.
@@ -51,8 +51,17 @@ fn message(data: &[u8]) {
     if let Some(servers) = &servers {
         end = wire::append_servers(servers.iter().copied(), &mut bytes, end).expect("as much room as it had");
     }
+    let metrics = wire::metrics(data);
+    if let Some(metrics) = &metrics {
+        bytes.resize(end + METRICS_BYTES_MAX, 0);
+        end = wire::append_metrics(metrics, &mut bytes, end).expect("METRICS_BYTES_MAX suffices");
+    }
     let whole = &bytes[..end];
     assert_eq!(wire::decode(whole).as_ref(), Ok(&message));
+    assert_eq!(
+        wire::metrics(whole),
+        metrics.filter(|metrics| !metrics.is_empty())
+    );
     assert_eq!(wire::interest(whole), interest);
     assert_eq!(list(whole), servers);
 }

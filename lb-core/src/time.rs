@@ -108,6 +108,22 @@ impl Duration {
         self.0 / 1_000
     }
 
+    /// The span in milliseconds as a pick needs it: without a division, and a ten-millionth more at most.
+    pub(crate) const fn as_millis_u32(self) -> u32 {
+        // 17179870 / 2^31 is 1 / 125.
+        const EIGHTHS_MAX: u64 = (u32::MAX as u64) * 125;
+        let eighths = self.0 >> 3;
+        if eighths > EIGHTHS_MAX {
+            return u32::MAX;
+        }
+        let millis = eighths.saturating_mul(17_179_870) >> 31;
+        if millis > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            millis as u32
+        }
+    }
+
     /// The sum.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
@@ -157,6 +173,22 @@ mod tests {
             Duration::from_secs(1).saturating_sub(Duration::from_secs(2)),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn milliseconds_without_division() {
+        for micros in (0..40_000_000)
+            .step_by(333)
+            .chain([3_600_000_000, 20_000_000_000])
+        {
+            let span = Duration::from_micros(micros);
+            assert_eq!(u64::from(span.as_millis_u32()), span.as_millis(), "{micros}");
+        }
+        let weeks = Duration::from_secs(49 * 86_400);
+        assert!(u64::from(weeks.as_millis_u32()) - weeks.as_millis() < 250);
+        for micros in [u64::MAX, u64::from(u32::MAX) * 1_000] {
+            assert_eq!(Duration::from_micros(micros).as_millis_u32(), u32::MAX);
+        }
     }
 
     #[test]

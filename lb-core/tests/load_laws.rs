@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lb_core::load::{CachedLoad, Freshness, LoadCache, LoadMeter, LoadReport, Recorded, ReportVersion};
+use lb_core::load::{
+    CachedLoad, Ended, Finished, Freshness, LoadCache, LoadMeter, LoadReport, Recorded, ReportVersion,
+};
 use lb_core::{Duration, Instant, NodeId};
 use proptest::prelude::*;
 
@@ -92,17 +94,24 @@ proptest! {
     ) {
         let mut meter = LoadMeter::new(1, 8);
         let (mut last, mut begun, mut epoch) = (ReportVersion { epoch: 0, seq: 0 }, 0_u16, 1);
+        let arrival = meter.begin(Instant::ZERO);
+        meter.finish(Instant::ZERO, arrival, Finished::GivenUp);
+        let mut arrivals = vec![arrival];
         for (op, word, small) in ops {
             // Also back in time, and to its end.
             let now = Instant::from_micros(word >> (small % 64));
             match op {
-                0 => { meter.begin(); begun = begun.saturating_add(1); }
+                0 => { arrivals.push(meter.begin(now)); begun = begun.saturating_add(1); }
                 1 | 2 => {
-                    let span = (op == 1).then(|| Duration::from_micros(word));
-                    meter.finish(now, span);
+                    let finished = match small % 3 {
+                        0 => Finished::Failed,
+                        1 => Finished::GivenUp,
+                        _ => Finished::Answered(Duration::from_micros(word)),
+                    };
+                    meter.finish(now, arrivals[usize::from(small) % arrivals.len()], finished);
                     begun = begun.saturating_sub(1);
                 }
-                3 => { meter.set_queued(small); meter.set_clients(small); meter.set_capacity(small); }
+                3 => { meter.set_queued(small); meter.set_clients(small); meter.set_capacity(small); meter.set_utilization(small % 2); }
                 4 if small < 2_000 => { epoch += 1; meter.set_epoch(epoch); }
                 _ => {}
             }
@@ -227,7 +236,7 @@ proptest! {
                     model.get_mut(&n).unwrap().own += 1;
                 },
                 5 => if let Some(slot) = cache.slot_of(id) {
-                    cache.finish(slot);
+                    cache.finish(slot, now, Ended::Abandoned);
                     let own = &mut model.get_mut(&n).unwrap().own;
                     *own = own.saturating_sub(1);
                 },

@@ -34,9 +34,11 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 fn load() -> impl Strategy<Value = LoadReport> {
-    let counts = any::<(u16, u16, u16, u16)>();
-    (word(), any::<u64>(), word(), counts, any::<u64>(), word(), word()).prop_map(
-        |(epoch, seq, age_ms, (in_flight, queued, capacity, clients), completed, rate_milli, latency_us)| {
+    let counts = any::<([u16; 4], [u16; 3])>();
+    let rates = (word(), word(), word());
+    (word(), any::<u64>(), word(), counts, any::<u64>(), rates).prop_map(
+        |(epoch, seq, age_ms, (counts, shares), completed, (rate_milli, latency_us, errors_milli))| {
+            let ([in_flight, queued, capacity, clients], [utilization, cpu, memory]) = (counts, shares);
             LoadReport {
                 version: ReportVersion { epoch, seq },
                 age_ms,
@@ -47,6 +49,10 @@ fn load() -> impl Strategy<Value = LoadReport> {
                 completed,
                 rate_milli,
                 latency_us,
+                utilization,
+                cpu,
+                memory,
+                errors_milli,
             }
         },
     )

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lb_core::load::{LoadMeter, LoadReport};
+use lb_core::load::{Finished, LoadMeter, LoadReport};
 use lb_core::rng::{Rng, Sfc32};
 use lb_core::{Duration, Instant};
 
@@ -227,11 +227,12 @@ impl<'a> Engine<'a> {
             *asked = now;
         }
         let there = &mut self.servers[server];
-        there.meter.begin();
+        let arrival = there.meter.begin(instant(now));
         there.queue.push(
             now,
             Job {
                 sent: now,
+                arrival,
                 work,
                 client: client as u32,
                 measured,
@@ -274,7 +275,9 @@ impl<'a> Engine<'a> {
         let Some(job) = there.queue.pop(now) else { return };
         self.calendar.set(server, there.queue.next());
         let latency = now - job.sent;
-        there.meter.finish(instant(now), Some(span(latency)));
+        there
+            .meter
+            .finish(instant(now), job.arrival, Finished::Answered(span(latency)));
         self.outcome.completed += 1;
         if job.measured {
             self.outcome.latency.add(latency);
@@ -373,7 +376,9 @@ impl<'a> Engine<'a> {
             What::Dead(server) => {
                 self.servers[server].dead = true;
                 for job in self.servers[server].queue.drain() {
-                    self.servers[server].meter.finish(instant(now), None);
+                    self.servers[server]
+                        .meter
+                        .finish(instant(now), job.arrival, Finished::GivenUp);
                     self.release(&job, server);
                     self.fail(job.measured);
                 }

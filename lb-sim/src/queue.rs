@@ -5,6 +5,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 
+use lb_core::load::Arrival;
+
 use crate::names::{Unknown, find};
 
 /// In which order a server serves.
@@ -51,6 +53,8 @@ impl FromStr for Discipline {
 pub(crate) struct Job {
     /// When it was sent.
     pub(crate) sent: f64,
+    /// What it found at the server.
+    pub(crate) arrival: Arrival,
     pub(crate) work: f64,
     pub(crate) client: u32,
     /// Whether it counts in the statistics.
@@ -283,6 +287,7 @@ mod tests {
     fn job(client: u32, work: f64) -> Job {
         Job {
             sent: 0.0,
+            arrival: lb_core::load::LoadMeter::new(1, 0).present(),
             work,
             client,
             measured: true,

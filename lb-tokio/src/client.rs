@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lb_core::NodeId;
+use lb_core::load::Ended;
 use tokio::time::Instant;
 
 use crate::call::{Answer, Call, Evidence, Failure};
@@ -113,20 +114,14 @@ impl ClusterClient {
                 Err(error) => return Err(last.unwrap_or(CallError::Select(error))),
             };
             tried.push(held.id);
-            let attempt = attempt(held, method, &request, deadline, self.config.max_response);
-            match tokio::time::timeout_at(deadline, attempt).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(Failure {
+            match attempt(held, method, &request, deadline, self.config.max_response).await {
+                Ok(response) => return Ok(response),
+                Err(Failure {
                     error,
                     elsewhere: true,
                     ..
-                })) => last = Some(error),
-                Ok(Err(Failure { error, .. })) => return Err(self.named(error)),
-                Err(_) => {
-                    return Err(CallError::Deadline {
-                        timeout: self.config.timeout,
-                    });
-                }
+                }) => last = Some(error),
+                Err(Failure { error, .. }) => return Err(self.named(error)),
             }
         }
         Err(last.unwrap_or(CallError::Select(SelectError::NoWorkers)))
@@ -148,13 +143,9 @@ impl ClusterClient {
         self.check(method, &request)?;
         let deadline = Instant::now() + self.config.timeout;
         let held = self.registry.hold(id)?;
-        let attempt = attempt(held, method, &request, deadline, self.config.max_response);
-        match tokio::time::timeout_at(deadline, attempt).await {
-            Ok(answer) => answer.map_err(|failure| self.named(failure.error)),
-            Err(_) => Err(CallError::Deadline {
-                timeout: self.config.timeout,
-            }),
-        }
+        attempt(held, method, &request, deadline, self.config.max_response)
+            .await
+            .map_err(|failure| self.named(failure.error))
     }
 
     fn check(&self, method: &str, request: &Bytes) -> Result<(), CallError> {
@@ -168,7 +159,7 @@ impl ClusterClient {
         Ok(())
     }
 
-    /// A deadline that passed on the worker is told as ours.
+    /// A deadline that passed, on the worker or here, is told as the time-out that was configured.
     fn named(&self, error: CallError) -> CallError {
         match error {
             CallError::Deadline { .. } => CallError::Deadline {
@@ -179,7 +170,7 @@ impl ClusterClient {
     }
 }
 
-/// One attempt at the worker that is held. The hold ends before the response's load is recorded, so that
+/// One attempt at the worker that is held, until the deadline. The hold ends before the response's load is recorded, so that
 /// this request is in neither side of the comparison.
 async fn attempt(
     held: Held,
@@ -197,8 +188,16 @@ async fn attempt(
         deadline,
         max_response,
     };
-    let Answer { load, result } = call.exchange(shared.transport()).await;
-    drop(held);
+    let start = Instant::now();
+    let Ok(answer) = tokio::time::timeout_at(deadline, call.exchange(shared.transport())).await else {
+        held.end(Ended::Failed { retry_after: None });
+        return Err(CallError::Deadline {
+            timeout: Duration::ZERO,
+        }
+        .into());
+    };
+    let Answer { load, result } = answer;
+    held.end(judge(&result, start.elapsed()));
     shared.input(|state, now| {
         if let Some(load) = load {
             state.node.handle_response(now, id, load);
@@ -222,4 +221,23 @@ async fn attempt(
         }
     });
     result
+}
+
+/// How a request ended, as far as it tells how well the worker is. An answer that says no to this very request is
+/// an answer; a handler's error is a failure, or a worker that fails at once would look like the fastest.
+fn judge(result: &Result<Bytes, Failure>, took: Duration) -> Ended {
+    match result {
+        Ok(_)
+        | Err(Failure {
+            error: CallError::RequestTooLarge { .. } | CallError::ResponseTooLarge { .. },
+            ..
+        }) => Ended::Answered(took.into()),
+        Err(Failure {
+            evidence: Evidence::Full(span),
+            ..
+        }) => Ended::Failed {
+            retry_after: Some((*span).into()),
+        },
+        Err(_) => Ended::Failed { retry_after: None },
+    }
 }

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use lb_core::NodeId;
+use lb_core::load::Ended;
 use lb_core::member::{Admission, Filter, Liveness, Role, Status};
 use lb_core::node::{PeerView, Request, Ticket};
 use lb_core::pick::AnyStrategy;
@@ -219,6 +220,7 @@ pub(crate) struct Held {
     pub(crate) id: NodeId,
     pub(crate) addr: Option<SocketAddr>,
     ticket: Option<Ticket>,
+    ended: Ended,
 }
 
 impl Held {
@@ -228,7 +230,13 @@ impl Held {
             id: ticket.id(),
             addr,
             ticket: Some(ticket),
+            ended: Ended::Abandoned,
         }
+    }
+
+    /// Released now, because the request ended like this. Otherwise it counts as abandoned.
+    pub(crate) fn end(mut self, ended: Ended) {
+        self.ended = ended;
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -239,7 +247,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.shared.finish(ticket);
+            self.shared.finish(ticket, self.ended);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::served::{Admit, Served};
 use super::transmit::Transmit;
 use crate::NodeId;
 use crate::health::Timers;
-use crate::load::LoadMeter;
+use crate::load::{Finished, LoadMeter};
 use crate::member::Addr;
 use crate::time::{Duration, Instant};
 use crate::wire::seal::{
@@ -203,7 +203,13 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
         took: Duration,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        self.meter.finish(now, Some(took));
+        let finished = match outcome {
+            Outcome::Handler | Outcome::Deadline => Finished::Failed,
+            _ => Finished::Answered(took),
+        };
+        // Not what it found when it came, which nobody keeps: a few calls at most.
+        let present = self.meter.present();
+        self.meter.finish(now, present, finished);
         let load = self.meter.report(now);
         let guest = self.guests.iter_mut().find(|guest| guest.key_id == work.key_id)?;
         let room = out.len().saturating_sub(OVERHEAD_BYTES);
@@ -401,7 +407,7 @@ impl<const GUESTS: usize, const CALLS: usize, const RESPONSE: usize, C: Cipher>
                 guest.send(out, |payload| refuse(outcome).encode(payload))
             }
             Admit::New => {
-                self.meter.begin();
+                let _ = self.meter.begin(now);
                 self.counters.requests = self.counters.requests.saturating_add(1);
                 Some(Heard::Request(work))
             }

@@ -4,7 +4,7 @@ use crate::load::{LoadFigures, LoadReport, ReportVersion};
 use crate::pick::Load;
 use crate::time::{Duration, Instant};
 
-/// The last report of a server and our own calls there: 40 bytes, where a [`crate::load::Endpoint`] takes 88. What only
+/// The last report of a server and our own calls there: 40 bytes, where a [`crate::load::Endpoint`] takes 104. What only
 /// the hybrid score needs is left out; the order of reports is that of [`crate::load::CachedLoad::merge`].
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -54,6 +54,8 @@ impl Kept {
             clients: self.clients,
             rate_milli: 0,
             latency_us: self.latency_us,
+            errors_milli: 0,
+            utilization: 0,
         };
         (self.epoch > 0).then_some(figures)
     }
@@ -141,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::NodeId;
-    use crate::load::{Endpoint, LoadCache};
+    use crate::load::{Ended, Endpoint, LoadCache};
     use crate::pick::{CachePool, Pool, SlotSet};
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
                     cache.begin(slot);
                 } else {
                     kept.finish();
-                    cache.finish(slot);
+                    cache.finish(slot, now, Ended::Abandoned);
                 }
                 kept.record(now, &report);
                 cache.record_at(slot, now, report);

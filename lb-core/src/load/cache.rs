@@ -4,6 +4,7 @@ use core::fmt;
 
 use heapless::Vec;
 
+use super::ewma::{Ended, OwnLatency};
 use super::report::LoadReport;
 use crate::id::NodeId;
 use crate::time::{Duration, Instant};
@@ -90,16 +91,18 @@ pub struct Endpoint {
     cached: Option<CachedLoad>,
     own_in_flight: u32,
     own_at_report: u32,
+    own_latency: OwnLatency,
     full_until: Instant,
 }
 
 impl Endpoint {
-    const fn new(id: NodeId) -> Self {
+    const fn new(id: NodeId, own_latency: OwnLatency) -> Self {
         Self {
             id,
             cached: None,
             own_in_flight: 0,
             own_at_report: 0,
+            own_latency,
             full_until: Instant::ZERO,
         }
     }
@@ -126,6 +129,12 @@ impl Endpoint {
     #[must_use]
     pub const fn own_at_report(&self) -> u32 {
         self.own_at_report
+    }
+
+    /// Latency and failures of our own requests there.
+    #[must_use]
+    pub const fn own_latency(&self) -> &OwnLatency {
+        &self.own_latency
     }
 
     /// Whether it certainly has no place: our own requests alone fill it, or it said so a moment ago.
@@ -177,6 +186,7 @@ impl core::error::Error for CacheFull {}
 pub struct LoadCache<const N: usize> {
     ttl: Duration,
     stale: Duration,
+    unmeasured: OwnLatency,
     endpoints: Vec<Endpoint, N>,
 }
 
@@ -187,8 +197,17 @@ impl<const N: usize> LoadCache<N> {
         Self {
             ttl,
             stale,
+            unmeasured: OwnLatency::new(OwnLatency::HALF_LIFE),
             endpoints: Vec::new(),
         }
+    }
+
+    /// With another half-life of our own latencies, for endpoints that are inserted from now on; see
+    /// [`OwnLatency::new`].
+    #[must_use]
+    pub const fn latency_half_life(mut self, half_life: Duration) -> Self {
+        self.unmeasured = OwnLatency::new(half_life);
+        self
     }
 
     /// The endpoints; the index is the slot.
@@ -243,7 +262,8 @@ impl<const N: usize> LoadCache<N> {
             let victim = self.victim(now).ok_or(CacheFull)?;
             self.remove(victim);
         }
-        self.endpoints.push(Endpoint::new(id)).map_err(|_| CacheFull)?;
+        let endpoint = Endpoint::new(id, self.unmeasured);
+        self.endpoints.push(endpoint).map_err(|_| CacheFull)?;
         Ok(self.endpoints.len().saturating_sub(1))
     }
 
@@ -276,10 +296,12 @@ impl<const N: usize> LoadCache<N> {
         recorded
     }
 
-    /// Forgets the report of a slot (its node began a new life); own counts stay.
+    /// Forgets the report and the measured latency of a slot (its node began a new life); own counts stay.
     pub fn clear_report(&mut self, slot: usize) {
+        let unmeasured = self.unmeasured;
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
             endpoint.cached = None;
+            endpoint.own_latency = unmeasured;
             endpoint.full_until = Instant::ZERO;
         }
     }
@@ -291,9 +313,10 @@ impl<const N: usize> LoadCache<N> {
         }
     }
 
-    /// A request of ours to this slot ended, however it ended.
-    pub fn finish(&mut self, slot: usize) {
+    /// A request of ours to this slot ended.
+    pub fn finish(&mut self, slot: usize, now: Instant, ended: Ended) {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
+            endpoint.own_latency.record(now, ended);
             endpoint.own_in_flight = endpoint.own_in_flight.saturating_sub(1);
         }
     }
@@ -421,9 +444,12 @@ mod tests {
         assert_eq!(cache.get(0).unwrap().own_at_report(), 1);
         cache.begin(0);
         assert!(cache.get(0).unwrap().is_full(now), "our own requests fill it");
-        cache.finish(0);
-        cache.finish(0);
-        cache.finish(0);
+        for _ in 0..3 {
+            cache.finish(0, now, Ended::Answered(Duration::from_millis(4)));
+        }
         assert_eq!(cache.get(0).unwrap().own_in_flight(), 0);
+        assert_eq!(cache.get(0).unwrap().own_latency().latency_us(now), 4_000);
+        cache.clear_report(0);
+        assert_eq!(cache.get(0).unwrap().own_latency().latency_us(now), 0);
     }
 }

@@ -6,11 +6,16 @@
 //! receiver's clock alone.
 
 mod cache;
+mod ewma;
+mod latency;
 mod meter;
+mod metrics;
 mod report;
 mod score;
 
 pub use cache::{CacheFull, CachedLoad, Endpoint, Freshness, LoadCache, Recorded};
-pub use meter::{LoadMeter, RATE_WINDOW};
+pub use ewma::{Ended, OwnLatency};
+pub use meter::{Arrival, Finished, LoadMeter, RATE_WINDOW};
+pub use metrics::{METRIC_NAME_MAX, METRICS_EACH_MAX, METRICS_MAX, Metric, MetricMap, Metrics, MetricsError};
 pub use report::{LoadFigures, LoadReport, ReportVersion};
 pub use score::{HybridWeights, SCORE_MAX, WeightsError};

@@ -36,7 +36,7 @@ use crate::elect::{Claim, Election};
 use crate::fmt::warning;
 use crate::health::Timers;
 use crate::id::NodeId;
-use crate::load::{CachedLoad, Endpoint, Freshness, LoadCache, LoadReport, ReportVersion};
+use crate::load::{CachedLoad, Endpoint, Freshness, LoadCache, LoadReport, OwnLatency, ReportVersion};
 use crate::member::{
     Addr, Admission, Axes, Liveness, Member, Role, Status, TAG_BYTES_MAX, Table, TableFull, Tags, pending,
 };
@@ -56,7 +56,7 @@ pub const LATE_TURNS_MAX: u8 = 16;
 /// each.
 ///
 /// ```
-/// use lb_core::load::LoadMeter;
+/// use lb_core::load::{Ended, LoadMeter};
 /// use lb_core::member::{Addr, Role, Tags};
 /// use lb_core::node::{Config, Node, Request};
 /// use lb_core::pick::Corrected;
@@ -84,7 +84,7 @@ pub const LATE_TURNS_MAX: u8 = 16;
 /// let filter = lb_core::member::Filter::parse("role=worker")?;
 /// let ticket = client.pick(now, &Request::new(&filter), &mut Corrected::default())?;
 /// assert_eq!(ticket.id(), NodeId::new(1));
-/// client.finish(ticket);
+/// client.finish(now, ticket, Ended::Abandoned);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -116,6 +116,7 @@ pub struct Node<const PEERS: usize, const TAGS: usize> {
     cache: LoadCache<PEERS>,
     load: LoadReport,
     own_in_flight: u32,
+    own_latency: OwnLatency,
     election: Election,
     reported_claim: Option<Claim>,
     refused: Option<(NodeId, Refusal)>,
@@ -197,6 +198,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
                 ..LoadReport::default()
             },
             own_in_flight: 0,
+            own_latency: OwnLatency::new(OwnLatency::HALF_LIFE),
             election: Election::new(),
             reported_claim: None,
             refused: None,

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::{Node, Phase};
 use crate::id::NodeId;
-use crate::load::LoadCache;
+use crate::load::{Ended, LoadCache};
 use crate::member::{Admission, Filter, Liveness, Role, Table};
 use crate::pick::{Load, Pool, SlotSet, Strategy};
 use crate::time::Instant;
@@ -200,7 +200,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             report: Some(self.load.figures()),
             own_in_flight: self.own_in_flight,
             own_at_report: self.own_in_flight,
-            ..Load::default()
+            own_latency_us: self.own_latency.latency_us(self.now),
+            failing: self.own_latency.failing(self.now),
+            age_ms: 0,
         };
         let pool = Candidates {
             cache: &self.cache,
@@ -241,17 +243,19 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         Some(Ticket { id })
     }
 
-    /// The request ended: answered, failed, timed out or given up. O(peers).
+    /// The request ended, and how. O(peers).
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a ticket is used up, so that it counts once"
     )]
-    pub fn finish(&mut self, ticket: Ticket) {
+    pub fn finish(&mut self, now: Instant, ticket: Ticket, ended: Ended) {
         let Ticket { id } = ticket;
+        let now = now.max(self.now);
         if id == self.id {
             self.own_in_flight = self.own_in_flight.saturating_sub(1);
+            self.own_latency.record(now, ended);
         } else if let Some(slot) = self.table.slot_of(id) {
-            self.cache.finish(slot);
+            self.cache.finish(slot, now, ended);
         }
     }
 

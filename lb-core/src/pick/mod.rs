@@ -16,6 +16,7 @@
 
 mod any;
 mod corrected;
+mod estimate;
 mod hybrid;
 mod least_connections;
 mod pool;

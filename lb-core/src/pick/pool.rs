@@ -36,17 +36,13 @@ impl Load {
         let fresh = cache.fresh(slot, now);
         Self {
             report: fresh.map(|cached| cached.report().figures()),
-            age_ms: fresh.map_or(0, |cached| clamp(cached.age(now).as_millis())),
+            age_ms: fresh.map_or(0, |cached| cached.age(now).as_millis_u32()),
             own_in_flight: endpoint.own_in_flight(),
             own_at_report: endpoint.own_at_report(),
-            own_latency_us: 0,
-            failing: 0,
+            own_latency_us: endpoint.own_latency().latency_us(now),
+            failing: endpoint.own_latency().failing(now),
         }
     }
-}
-
-fn clamp(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 /// The endpoints a strategy picks from.

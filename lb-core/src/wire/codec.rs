@@ -199,6 +199,10 @@ pub(super) fn put_report(report: &LoadReport, writer: &mut Writer<'_>) -> Result
         report.completed,
         report.rate_milli.into(),
         report.latency_us.into(),
+        report.utilization.into(),
+        report.cpu.into(),
+        report.memory.into(),
+        report.errors_milli.into(),
     ];
     numbers.into_iter().try_for_each(|number| writer.varint(number))
 }
@@ -217,6 +221,10 @@ pub(super) fn take_report(reader: &mut Reader<'_>) -> Result<LoadReport, DecodeE
         completed: reader.u64()?,
         rate_milli: reader.u32()?,
         latency_us: reader.u32()?,
+        utilization: reader.u16()?,
+        cpu: reader.u16()?,
+        memory: reader.u16()?,
+        errors_milli: reader.u32()?,
     })
 }
 
@@ -337,6 +345,10 @@ pub(super) mod tests {
                 completed: 1_000,
                 rate_milli: 50_000,
                 latency_us: 850,
+                utilization: 62,
+                cpu: 480,
+                memory: 0,
+                errors_milli: 250,
             },
             body,
         }
@@ -427,6 +439,10 @@ pub(super) mod tests {
             completed: u64::MAX,
             rate_milli: u32::MAX,
             latency_us: u32::MAX,
+            utilization: u16::MAX,
+            cpu: u16::MAX,
+            memory: u16::MAX,
+            errors_milli: u32::MAX,
         };
         let contact = Contact {
             id: NodeId::new(u32::MAX),

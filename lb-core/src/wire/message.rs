@@ -18,7 +18,7 @@ pub const CONTACTS_MAX: usize = 16;
 pub const MESSAGE_BYTES_MAX: usize = 2 + HEADER_MAX + REPORT_BYTES_MAX + BODY_MAX;
 
 /// No encoded load report is longer, in bytes.
-pub const REPORT_BYTES_MAX: usize = 4 * varint_max(32) + 2 * varint_max(64) + 4 * varint_max(16);
+pub const REPORT_BYTES_MAX: usize = 5 * varint_max(32) + 2 * varint_max(64) + 7 * varint_max(16);
 
 /// Five numbers, flags, an optional claim of two.
 const HEADER_MAX: usize = 5 * varint_max(32) + 1 + 1 + 2 * varint_max(32);

@@ -6,6 +6,7 @@
 //!
 //! Over sealed datagrams there is more: small calls ([`from_edge`] and [`to_edge`] tell what a payload is) and sections that tell a
 //! server what an edge can keep ([`Interest`]) and an edge whom to use ([`ServerEntry`]).
+//! [`Metrics`](crate::load::Metrics) of an application ride behind messages and reports that say them.
 
 mod bytes;
 mod call;
@@ -26,6 +27,9 @@ pub use message::{
     Body, CONTACTS_MAX, Contact, Flags, Header, Kind, MESSAGE_BYTES_MAX, Message, REPORT_BYTES_MAX, VERSION,
     view_digest,
 };
-pub use section::{Interest, ServerEntry, append_interest, append_servers, interest, servers};
+pub use section::{
+    Interest, METRICS_BYTES_MAX, ServerEntry, append_interest, append_metrics, append_servers, interest,
+    metrics, report_metrics, servers,
+};
 #[cfg(feature = "edge")]
 pub(crate) use section::{Listed, servers_in};

@@ -1,15 +1,21 @@
-//! Sections: what an edge and its server append to messages. Every other receiver skips them.
+//! Sections: what is appended to messages. Whoever does not know one skips it.
 
-use super::bytes::{Reader, Writer};
+use super::bytes::{Reader, Writer, varint_max};
 use super::codec::{
     DecodeError, EncodeError, body_end, put_addr, put_report, sections, take_addr, take_report,
 };
 use crate::id::NodeId;
-use crate::load::LoadReport;
+use crate::load::{LoadReport, METRIC_NAME_MAX, METRICS_MAX, MetricMap, Metrics};
 use crate::member::Addr;
 
 const INTEREST: u8 = 1;
 const SERVERS: u8 = 2;
+const METRICS: u8 = 3;
+
+/// Most bytes that [`append_metrics`] adds.
+pub const METRICS_BYTES_MAX: usize = 1 + varint_max(16) + METRICS_MAX * (1 + 1 + METRIC_NAME_MAX + 8);
+
+const _: () = assert!(METRIC_NAME_MAX < 128);
 
 /// What an edge can keep, in its `Join`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +150,61 @@ fn get<'a>(reader: &mut Reader<'a>) -> Result<Listed<'a>, DecodeError> {
     })
 }
 
+/// Appends the metrics of an application, if there are any, to what is in the first `used` bytes: a message, or a load
+/// report as it rides on a response; returns the new length.
+///
+/// # Errors
+/// [`EncodeError::BufferTooSmall`] when there are less than [`METRICS_BYTES_MAX`] bytes of room; what was there is
+/// unchanged.
+pub fn append_metrics(metrics: &Metrics, out: &mut [u8], used: usize) -> Result<usize, EncodeError> {
+    if metrics.is_empty() {
+        return Ok(used);
+    }
+    let length = |sum: usize, name: usize| sum.saturating_add(name).saturating_add(1 + 1 + 8);
+    let length = metrics.iter().map(|metric| metric.name.len()).fold(0, length);
+    let mut writer = Writer::behind(out, used);
+    writer.u8(METRICS)?;
+    writer.varint(length as u64)?;
+    for metric in metrics.iter() {
+        writer.u8(metric.map as u8)?;
+        writer.text(&metric.name)?;
+        writer.bytes(&metric.bits.to_be_bytes())?;
+    }
+    Ok(writer.used())
+}
+
+/// The metrics in a message; `None` when there are none, or none that can be read.
+#[must_use]
+pub fn metrics(message: &[u8]) -> Option<Metrics> {
+    metrics_in(body_end(message).ok()?)
+}
+
+/// The metrics behind a load report, as it rides on a response.
+#[must_use]
+pub fn report_metrics(report: &[u8]) -> Option<Metrics> {
+    let mut reader = Reader::new(report);
+    take_report(&mut reader).ok()?;
+    metrics_in(reader.rest)
+}
+
+fn metrics_in(rest: &[u8]) -> Option<Metrics> {
+    let mut reader = Reader::new(section(rest, METRICS)?);
+    let mut metrics = Metrics::default();
+    while !reader.rest.is_empty() {
+        let map = reader.u8().ok()?;
+        let name = reader.text().ok()?;
+        let bits = u64::from_be_bytes(reader.array().ok()?);
+        if name.is_empty() || name.len() > METRIC_NAME_MAX {
+            return None;
+        }
+        if let Some(map) = MetricMap::from_byte(map) {
+            // More than there is room for are left out.
+            let _ = metrics.set(map, name, bits);
+        }
+    }
+    Some(metrics)
+}
+
 fn section(rest: &[u8], wanted: u8) -> Option<&[u8]> {
     sections(rest).find_map(|section| match section {
         Ok((tag, bytes)) if tag == wanted => Some(bytes),
@@ -154,7 +215,7 @@ fn section(rest: &[u8], wanted: u8) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::super::codec::tests::{golden_line, hex, sample};
-    use super::super::{Body, MESSAGE_BYTES_MAX, decode, encode};
+    use super::super::{Body, MESSAGE_BYTES_MAX, decode, decode_report, encode, encode_report};
     use super::*;
 
     fn entry(id: u32, tags: &str) -> ServerEntry<'_> {
@@ -195,6 +256,68 @@ mod tests {
             servers(&buffer[..end]).is_none(),
             "nothing said is not an empty list"
         );
+    }
+
+    fn said() -> Metrics {
+        let mut metrics = Metrics::default();
+        for (map, name, value) in [
+            (MetricMap::RequestCost, "qfp", 0.0_f64),
+            (MetricMap::Utilization, "gpu", 2.0),
+            (MetricMap::Named, "qq", 100.0),
+        ] {
+            metrics.set(map, name, value.to_bits()).unwrap();
+        }
+        metrics
+    }
+
+    #[test]
+    fn metrics_ride_on_messages_and_on_reports() {
+        let mut buffer = [0; 2 * MESSAGE_BYTES_MAX];
+        let message = sample(Body::Heartbeat);
+        let used = encode(&message, &mut buffer).unwrap();
+        assert_eq!(metrics(&buffer[..used]), None);
+        assert_eq!(append_metrics(&Metrics::default(), &mut buffer, used), Ok(used));
+        let end = append_metrics(&said(), &mut buffer, used).unwrap();
+        assert_eq!(hex(&buffer[used..end]), golden_line("metrics"));
+        assert_eq!(metrics(&buffer[..end]), Some(said()));
+        assert_eq!(decode(&buffer[..end]), Ok(message.clone()));
+        for cut in used..end {
+            assert_eq!(metrics(&buffer[..cut]), None, "{cut}");
+            let again = append_metrics(&said(), &mut buffer[..cut].to_vec(), used);
+            assert_eq!(again, Err(EncodeError::BufferTooSmall));
+        }
+
+        let used = encode_report(&message.load, &mut buffer).unwrap();
+        let end = append_metrics(&said(), &mut buffer, used).unwrap();
+        assert_eq!(report_metrics(&buffer[..end]), Some(said()));
+        assert_eq!(decode_report(&buffer[..end]), Ok(message.load));
+    }
+
+    #[test]
+    fn the_largest_metrics_take_what_is_said_and_more_are_left_out() {
+        let mut full = Metrics::default();
+        for map in [MetricMap::RequestCost, MetricMap::Utilization, MetricMap::Named] {
+            for letter in ["a", "b", "c", "d"] {
+                let name = letter.repeat(METRIC_NAME_MAX);
+                full.set(map, &name, u64::MAX).unwrap();
+            }
+        }
+        let mut buffer = [0; MESSAGE_BYTES_MAX + METRICS_BYTES_MAX + 20];
+        let used = encode(&sample(Body::Heartbeat), &mut buffer).unwrap();
+        let end = append_metrics(&full, &mut buffer, used).unwrap();
+        // The length takes two bytes of three.
+        assert_eq!(end, used + METRICS_BYTES_MAX - 1);
+        assert_eq!(metrics(&buffer[..end]), Some(full.clone()));
+
+        let length = (end - used - 3 + 11) as u16;
+        buffer[used + 1..used + 3].copy_from_slice(&[length as u8 | 0x80, (length >> 7) as u8]);
+        buffer[end..end + 3].copy_from_slice(&[2, 1, b'x']);
+        let more = &mut buffer[..end + 11];
+        assert_eq!(metrics(more), Some(full.clone()), "no room for x");
+        more[end] = 9;
+        assert_eq!(metrics(more), Some(full), "an unknown map");
+        more[end + 1] = 0;
+        assert_eq!(metrics(more), None, "no name");
     }
 
     #[test]

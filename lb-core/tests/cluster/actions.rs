@@ -1,6 +1,6 @@
 //! What fate may do to a cluster, one step at a time.
 
-use lb_core::load::LoadReport;
+use lb_core::load::{Ended, Finished, LoadReport};
 use lb_core::member::{Filter, Tags};
 use lb_core::node::Request;
 use lb_core::pick::StrategyKind;
@@ -186,7 +186,7 @@ impl Cluster {
         if to != index && !self.asleep(to) && self.connected(index, to) {
             self.turn(to, &Input::Other, |process, local| {
                 process.node.handle_request(local, from, epoch);
-                process.meter.begin();
+                let _ = process.meter.begin(local);
             })?;
         }
         Ok(())
@@ -211,7 +211,8 @@ impl Cluster {
         if reachable {
             self.turn(to, &Input::Other, |process, local| {
                 if !process.leaving {
-                    process.meter.finish(local, Some(Duration::from_millis(3)));
+                    let took = Finished::Answered(Duration::from_millis(3));
+                    process.meter.finish(local, process.meter.present(), took);
                     report = Some(process.meter.report(local));
                 }
             })?;
@@ -222,7 +223,11 @@ impl Cluster {
         self.stats.disconnects += u64::from(report.is_none());
         self.turn(index, &Input::Other, |process, local| {
             let ticket = process.tickets.swap_remove(which);
-            process.node.finish(ticket);
+            let ended = match report {
+                Some(_) => Ended::Answered(Duration::from_millis(3)),
+                None => Ended::Failed { retry_after: None },
+            };
+            process.node.finish(local, ticket, ended);
             match report {
                 Some(report) => process.node.handle_response(local, target, report),
                 None => process.node.handle_disconnect(local, target),
@@ -282,10 +287,11 @@ impl Cluster {
         let (begin, end) = (self.chance.below(12), self.chance.below(12));
         self.turn(index, &Input::Timeout, |process, local: Instant| {
             for _ in 0..begin {
-                process.meter.begin();
+                let _ = process.meter.begin(local);
             }
             for _ in 0..end {
-                process.meter.finish(local, Some(Duration::from_millis(2)));
+                let took = Finished::Answered(Duration::from_millis(2));
+                process.meter.finish(local, process.meter.present(), took);
             }
         })
     }

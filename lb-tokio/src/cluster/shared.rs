@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lb_core::health::Timers;
-use lb_core::load::{LoadMeter, LoadReport};
+use lb_core::load::{Arrival, Ended, Finished, LoadMeter, LoadReport};
 use lb_core::member::{Admission, Liveness, RESERVED_KEY_PREFIX, Role, TAG_BYTES_MAX, Tags};
 use lb_core::node::{Event, Refusal, Ticket};
 use lb_core::wire::{self, MESSAGE_BYTES_MAX};
@@ -236,9 +236,9 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    /// A request of ours ended, however it did.
-    pub(crate) fn finish(&self, ticket: Ticket) {
-        self.lock().node.finish(ticket);
+    /// A request of ours ended.
+    pub(crate) fn finish(&self, ticket: Ticket, ended: Ended) {
+        self.lock().node.finish(self.now(), ticket, ended);
     }
 
     async fn keep_time(self: Arc<Self>) {
@@ -404,6 +404,7 @@ impl Inbox for Shared {
 pub(crate) struct Place {
     shared: Arc<Shared>,
     began: Instant,
+    arrival: Arrival,
     served: Option<Duration>,
 }
 
@@ -411,7 +412,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        state.meter.finish(now, self.served.map(Into::into));
+        let finished = match self.served {
+            Some(took) => Finished::Answered(took.into()),
+            None => Finished::GivenUp,
+        };
+        state.meter.finish(now, self.arrival, finished);
     }
 }
 
@@ -433,11 +438,12 @@ impl Host for Shared {
             let latency = Duration::from_micros(u64::from(state.meter.report(now).latency_us));
             return Err(latency.clamp(RETRY_AFTER.0, RETRY_AFTER.1));
         }
-        state.meter.begin();
+        let arrival = state.meter.begin(self.now());
         drop(state);
         Ok(Place {
             shared: Arc::clone(self),
             began: Instant::now(),
+            arrival,
             served: None,
         })
     }

@@ -11,7 +11,7 @@ use core::hint::black_box;
 use lb_core::edge::{self, CallPoll, Edge, Outgoing, Received};
 use lb_core::elect::{Candidate, Election};
 use lb_core::health::Timers;
-use lb_core::load::{HybridWeights, LoadCache, LoadMeter};
+use lb_core::load::{Ended, Finished, HybridWeights, LoadCache, LoadMeter};
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
 use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
@@ -37,6 +37,16 @@ fn id() -> NodeId {
     NodeId::new(black_box(3))
 }
 
+fn ended() -> Ended {
+    match black_box(0) {
+        0 => Ended::Answered(span()),
+        1 => Ended::Failed {
+            retry_after: black_box(Some(span())),
+        },
+        _ => Ended::Abandoned,
+    }
+}
+
 fn span() -> Duration {
     Duration::from_micros(black_box(5))
 }
@@ -55,8 +65,8 @@ fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrat
     };
     let mut meter = LoadMeter::new(black_box(1), black_box(8));
     while black_box(true) {
-        meter.begin();
-        meter.finish(now(), black_box(Some(span())));
+        let arrival = meter.begin(now());
+        meter.finish(now(), black_box(arrival), black_box(Finished::Answered(span())));
         let report = meter.report(now());
         node.set_load(report);
         let _ = black_box(node.add_peer(now(), id(), Addr::NONE));
@@ -75,10 +85,10 @@ fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrat
         let tried = [id()];
         let request = Request::new(filter).exclude(&tried).include_self(black_box(true));
         if let Ok(ticket) = node.pick(now(), &request, strategy) {
-            node.finish(black_box(ticket));
+            node.finish(now(), black_box(ticket), ended());
         }
         if let Some(ticket) = node.begin(id()) {
-            node.finish(black_box(ticket));
+            node.finish(now(), black_box(ticket), ended());
         }
         while let Some(out) = node.poll_transmit(now(), black_box(&mut *bytes)) {
             black_box(out);
@@ -105,7 +115,7 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
     if let Some(slot) = cache.slot_of(id()) {
         eligible.insert(slot);
         cache.begin(slot);
-        cache.finish(slot);
+        cache.finish(slot, now(), ended());
         black_box((cache.freshness(slot, now()), cache.fresh(slot, now()).is_some()));
     }
     let mut rng = Sfc32::new(black_box(1));

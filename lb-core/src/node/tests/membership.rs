@@ -56,7 +56,7 @@ fn both_legs_of_a_heartbeat_carry_load() {
     cluster.run(secs(6));
     let mut meter = LoadMeter::new(1, 10);
     meter.report(cluster.now);
-    meter.begin();
+    let _ = meter.begin(cluster.now);
     let report = meter.report(cluster.now);
     for n in [1, 2] {
         cluster.nodes.get_mut(&n).unwrap().set_load(report);
@@ -164,7 +164,7 @@ fn tags_travel_and_changes_are_told() {
     let one = cluster.nodes.get_mut(&1).unwrap();
     let ticket = one.pick(now, &Request::new(&filter), &mut strategy).unwrap();
     assert_eq!(ticket.id(), id(2));
-    one.finish(ticket);
+    one.finish(now, ticket, Ended::Abandoned);
 }
 
 #[test]
@@ -401,5 +401,5 @@ fn the_largest_table_is_full_at_its_limit_and_leaves_a_slot_for_the_node_itself(
         id(0),
         "nobody else was heard; its slot is the last there is"
     );
-    node.finish(ticket);
+    node.finish(now, ticket, Ended::Abandoned);
 }

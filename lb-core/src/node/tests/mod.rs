@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use super::*;
-use crate::load::LoadMeter;
+use crate::load::{Ended, LoadMeter};
 use crate::member::Filter;
 use crate::pick::{Corrected, LeastConnections};
 use crate::wire::Contact;

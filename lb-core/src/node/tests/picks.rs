@@ -17,13 +17,13 @@ fn draining_workers_and_broken_connections_are_not_picked() {
     for _ in 0..4 {
         let ticket = one.pick(now, &request, &mut strategy).unwrap();
         assert_eq!(ticket.id(), id(3));
-        one.finish(ticket);
+        one.finish(now, ticket, Ended::Abandoned);
     }
     one.handle_disconnect(now, id(3));
     assert_eq!(one.peer(id(3)).unwrap().status, Status::Stale);
     let ticket = one.pick(now, &request, &mut strategy).unwrap();
     assert_eq!(ticket.id(), id(3), "a suspect is better than nobody");
-    one.finish(ticket);
+    one.finish(now, ticket, Ended::Abandoned);
     one.handle_timeout(now);
     cluster.deliver();
     assert_eq!(
@@ -58,7 +58,9 @@ fn picks_name_what_is_missing() {
         Err(PickError::AllAtCapacity),
         "capacity 10"
     );
-    tickets.into_iter().for_each(|ticket| one.finish(ticket));
+    for ticket in tickets {
+        one.finish(now, ticket, Ended::Abandoned);
+    }
     assert_eq!(one.peer(id(2)).unwrap().own_in_flight, 0);
     one.handle_overloaded(now, id(2), secs(1));
     assert_eq!(
@@ -81,7 +83,9 @@ fn the_node_itself_can_be_a_candidate() {
         .map(|_| one.pick(now, &request, &mut strategy).unwrap())
         .collect();
     assert_eq!(tickets.iter().filter(|ticket| ticket.id() == id(1)).count(), 3);
-    tickets.into_iter().for_each(|ticket| one.finish(ticket));
+    for ticket in tickets {
+        one.finish(now, ticket, Ended::Abandoned);
+    }
     assert_eq!(one.own_in_flight, 0);
 }
 
@@ -95,9 +99,8 @@ fn a_restarted_peer_keeps_the_counts_of_requests_in_flight() {
     cluster.run(secs(1));
     let one = cluster.nodes.get_mut(&1).unwrap();
     assert_eq!(one.peer(id(2)).unwrap().own_in_flight, 1);
-    one.finish(ticket);
+    one.finish(now, ticket, Ended::Abandoned);
     assert_eq!(one.peer(id(2)).unwrap().own_in_flight, 0);
-    let _ = now;
 }
 
 #[test]

@@ -23,6 +23,14 @@ fn main() -> ! {
             wire::encode(&wire::decode(bytes).ok()?, out).ok()
         });
     }
+    check("metrics", WIRE, &mut count, |bytes, out| {
+        let mut message = [0; ROOM];
+        let used = vector("heartbeat", WIRE, &mut message).len();
+        let end = used + bytes.len();
+        message.get_mut(used..end)?.copy_from_slice(bytes);
+        let metrics = wire::metrics(message.get(..end)?)?;
+        wire::append_metrics(&metrics, out, 0).ok()
+    });
     check("request", WIRE, &mut count, |bytes, out| {
         match wire::from_edge(bytes) {
             Ok(FromEdge::Request(request)) => request.encode(out).ok(),

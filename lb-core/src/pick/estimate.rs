@@ -1,0 +1,88 @@
+//! The corrected estimate of a load; its formula is in [`super::Corrected`].
+
+use super::Load;
+use crate::load::LoadFigures;
+
+/// What is assumed of a slot that does not report: the means of those that do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Neutral {
+    in_flight: u32,
+    capacity: u32,
+    clients: u32,
+}
+
+impl Neutral {
+    /// The means of these reports.
+    pub(super) fn of(given: impl Iterator<Item = LoadFigures>) -> Self {
+        let (mut reports, mut stated) = (0_u32, 0_u32);
+        let (mut in_flight, mut capacity, mut clients) = (0_u32, 0_u32, 0_u32);
+        for report in given {
+            reports = reports.saturating_add(1);
+            stated = stated.saturating_add(u32::from(report.capacity > 0));
+            in_flight = in_flight.saturating_add(u32::from(report.in_flight));
+            capacity = capacity.saturating_add(u32::from(report.capacity));
+            clients = clients.saturating_add(u32::from(report.clients.max(1)));
+        }
+        let mean = |sum: u32, count: u32| sum.checked_div(count).unwrap_or(0);
+        Self {
+            in_flight: mean(in_flight, reports),
+            capacity: mean(capacity, stated).max(1),
+            clients: mean(clients, reports).max(1),
+        }
+    }
+
+    /// What is there now, judging by the report and by what we did since.
+    pub(super) fn estimate(&self, load: &Load) -> Estimate {
+        let (in_flight, at_report, clients, capacity) = match load.report {
+            Some(report) => (
+                u32::from(report.in_flight),
+                load.own_at_report,
+                u32::from(report.clients.max(1)),
+                if report.capacity == 0 {
+                    self.capacity
+                } else {
+                    u32::from(report.capacity)
+                },
+            ),
+            None => (self.in_flight, 0, self.clients, self.capacity),
+        };
+        let sent = load
+            .own_in_flight
+            .saturating_sub(at_report)
+            .saturating_mul(clients);
+        let done = at_report
+            .saturating_sub(load.own_in_flight)
+            .saturating_mul(clients);
+        let in_flight = in_flight
+            .saturating_add(sent)
+            .saturating_sub(done)
+            .max(load.own_in_flight);
+        Estimate { in_flight, capacity }
+    }
+}
+
+/// Ordered by `(in_flight + 1) / capacity`, compared without division.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Estimate {
+    /// Requests there now.
+    pub(super) in_flight: u32,
+    /// As stated, or the mean of those stated; at least 1.
+    pub(super) capacity: u32,
+}
+
+impl Ord for Estimate {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        let cross = |a: &Self, b: &Self| {
+            u64::from(a.in_flight)
+                .saturating_add(1)
+                .saturating_mul(u64::from(b.capacity))
+        };
+        cross(self, other).cmp(&cross(other, self))
+    }
+}
+
+impl PartialOrd for Estimate {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
