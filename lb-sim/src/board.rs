@@ -47,6 +47,8 @@ static NOTHING: Posted = Posted {
         clients: 0,
         rate_milli: 0,
         latency_us: 0,
+        errors_milli: 0,
+        utilization: 0,
     },
     received: Instant::ZERO,
     expires: Instant::ZERO,

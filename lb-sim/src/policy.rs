@@ -80,6 +80,7 @@ pub struct Policy {
     name: String,
     reference: bool,
     reads_reports: bool,
+    reads_latency: bool,
     make: Arc<Make>,
 }
 
@@ -99,6 +100,7 @@ impl Policy {
             name: name.to_owned(),
             reference: false,
             reads_reports: true,
+            reads_latency: true,
             make: Arc::new(make),
         }
     }
@@ -114,6 +116,13 @@ impl Policy {
     #[must_use]
     pub fn without_reports(mut self) -> Self {
         self.reads_reports = false;
+        self
+    }
+
+    /// It picks the same however long its requests take, so that nobody need measure it.
+    #[must_use]
+    pub fn without_latency(mut self) -> Self {
+        self.reads_latency = false;
         self
     }
 
@@ -135,6 +144,12 @@ impl Policy {
         self.reads_reports
     }
 
+    /// Whether it looks at how long its own requests took, or failed.
+    #[must_use]
+    pub const fn reads_latency(&self) -> bool {
+        self.reads_latency
+    }
+
     /// A picker for one client.
     #[must_use]
     pub fn picker(&self, setup: &Setup<'_>) -> Box<dyn Picker> {
@@ -148,8 +163,9 @@ impl Policy {
             let policy = Self::of(kind.as_str(), move || AnyStrategy::new(kind));
             match kind {
                 StrategyKind::Random | StrategyKind::RoundRobin | StrategyKind::LeastConnections => {
-                    policy.without_reports()
+                    policy.without_reports().without_latency()
                 }
+                StrategyKind::Corrected | StrategyKind::Hybrid => policy.without_latency(),
                 _ => policy,
             }
         });
@@ -157,20 +173,19 @@ impl Policy {
     }
 
     fn references() -> Vec<Self> {
-        vec![
-            Self::of("least-reported", || reference::LeastReported).reference(),
-            Self::of("delta", || reference::Delta).reference(),
-            Self::of("least-own", || reference::LeastOwn)
-                .reference()
-                .without_reports(),
-            Self::of("choice-of-two-reported", || reference::ChoiceReported(2)).reference(),
-            Self::of("choice-of-three-reported", || reference::ChoiceReported(3)).reference(),
-            Self::made("weighted-rotation", |setup| {
-                Box::new(WeightedRotation::new(setup.speeds))
-            })
-            .reference()
-            .without_reports(),
-        ]
+        let least_own = Self::of("least-own", || reference::LeastOwn).without_reports();
+        let rotation = Self::made("weighted-rotation", |setup| {
+            Box::new(WeightedRotation::new(setup.speeds))
+        });
+        let all = [
+            Self::of("least-reported", || reference::LeastReported),
+            Self::of("delta", || reference::Delta),
+            Self::of("choice-of-two-reported", || reference::ChoiceReported(2)),
+            Self::of("choice-of-three-reported", || reference::ChoiceReported(3)),
+            least_own,
+            rotation.without_reports(),
+        ];
+        all.map(|policy| policy.reference().without_latency()).to_vec()
     }
 
     /// The policies with these names.

@@ -1,6 +1,7 @@
 //! What one client sees when it picks: the pool of `lb-core`'s strategies.
 
 use lb_core::Instant;
+use lb_core::load::OwnLatency;
 use lb_core::pick::{Load, Pool};
 
 use crate::board::Board;
@@ -65,6 +66,8 @@ pub struct View<'a> {
     pub(crate) client: usize,
     pub(crate) candidates: &'a Candidates,
     pub(crate) seats: &'a [Seat],
+    /// Empty if nobody reads it.
+    pub(crate) measured: &'a [OwnLatency],
     pub(crate) board: &'a Board,
 }
 
@@ -118,8 +121,8 @@ impl Pool for View<'_> {
             },
             own_in_flight: seat.own,
             own_at_report: seat.at_report(latest.seq),
-            own_latency_us: 0,
-            failing: 0,
+            own_latency_us: self.measured.get(slot).map_or(0, |own| own.latency_us(self.now)),
+            failing: self.measured.get(slot).map_or(0, |own| own.failing(self.now)),
         }
     }
 
