@@ -129,9 +129,14 @@ fn cost(pool: &Slots, slot: usize) -> (i128, i128) {
             0,
         ),
     };
-    let estimate = (in_flight + clients * (own - at_report))
-        .max(own)
-        .min(i128::from(u32::MAX));
+    // Every step saturates.
+    let changed = |count: i128| {
+        (count.max(0) * clients)
+            .min(i128::from(u32::MAX))
+            .min(i128::from(i32::MAX))
+    };
+    let estimate =
+        (in_flight + changed(own - at_report)).min(i128::from(i32::MAX)) - changed(at_report - own);
     (estimate + 1, capacity)
 }
 

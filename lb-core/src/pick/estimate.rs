@@ -46,26 +46,29 @@ impl Neutral {
             ),
             None => (self.in_flight, 0, self.clients, self.capacity),
         };
-        let sent = load
-            .own_in_flight
-            .saturating_sub(at_report)
-            .saturating_mul(clients);
-        let done = at_report
-            .saturating_sub(load.own_in_flight)
-            .saturating_mul(clients);
-        let in_flight = in_flight
-            .saturating_add(sent)
-            .saturating_sub(done)
-            .max(load.own_in_flight);
-        Estimate { in_flight, capacity }
+        Estimate {
+            in_flight: corrected(in_flight, clients, load.own_in_flight, at_report),
+            capacity,
+        }
     }
+}
+
+/// `in_flight + clients * (own - at_report)`, which may be negative.
+pub(super) fn corrected(in_flight: u32, clients: u32, own: u32, at_report: u32) -> i32 {
+    let sent = clamp(own.saturating_sub(at_report).saturating_mul(clients));
+    let done = clamp(at_report.saturating_sub(own).saturating_mul(clients));
+    clamp(in_flight).saturating_add(sent).saturating_sub(done)
+}
+
+fn clamp(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
 }
 
 /// Ordered by `(in_flight + 1) / capacity`, compared without division.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Estimate {
-    /// Requests there now.
-    pub(super) in_flight: u32,
+    /// Requests there now; negative where more of ours ended than the report explains.
+    pub(super) in_flight: i32,
     /// As stated, or the mean of those stated; at least 1.
     pub(super) capacity: u32,
 }
@@ -73,9 +76,9 @@ pub(super) struct Estimate {
 impl Ord for Estimate {
     fn cmp(&self, other: &Self) -> core::cmp::Ordering {
         let cross = |a: &Self, b: &Self| {
-            u64::from(a.in_flight)
+            i64::from(a.in_flight)
                 .saturating_add(1)
-                .saturating_mul(u64::from(b.capacity))
+                .saturating_mul(i64::from(b.capacity))
         };
         cross(self, other).cmp(&cross(other, self))
     }

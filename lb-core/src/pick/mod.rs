@@ -14,22 +14,41 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod affine;
 mod any;
 mod corrected;
+mod crc32;
+mod double;
 mod estimate;
+mod halves;
+mod heapsort;
 mod hybrid;
+mod ketama;
 mod least_connections;
+mod logarithm;
+mod maglev;
+mod points;
 mod pool;
 mod random;
+mod rendezvous;
+mod ring;
 mod round_robin;
+mod xxh64;
 
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
+pub use crc32::crc32;
+pub use halves::MemoryTooSmall;
 pub use hybrid::Hybrid;
+pub use ketama::Ketama;
 pub use least_connections::LeastConnections;
+pub use maglev::{Maglev, MaglevError};
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
+pub use rendezvous::Rendezvous;
+pub use ring::Ring;
 pub use round_robin::RoundRobin;
+pub use xxh64::key_hash;
 
 use crate::rng::Rng;
 
@@ -48,6 +67,12 @@ pub trait Strategy {
         key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize>;
+
+    /// A request of ours ended at this slot. Strategies that do not count themselves need not be told, but some
+    /// choose better if they are.
+    fn ended(&mut self, slot: usize) {
+        let _ = slot;
+    }
 }
 
 /// A strategy that keeps a table of the pool's candidates.

@@ -1,0 +1,543 @@
+//! Ring hash, with the points of Envoy and gRPC.
+
+use super::affine::{self, Affine, Census, Progress, listed};
+use super::double::Double;
+use super::halves::{Halves, MemoryTooSmall};
+use super::points::{self, Points, PointsMut, kept};
+use super::xxh64::Xxh64;
+use super::{Pool, Strategy, Tabled};
+use crate::rng::Rng;
+
+/// Sends equal keys to the same slot by a ring of points, many for each candidate.
+///
+/// The points are those of Envoy and gRPC: the XXH64 of `name_0`, `name_1`, …; as many for each as Envoy's doubles
+/// give when its hosts are listed in the order of their names. A key belongs to the first point at or after it.
+/// A refused home falls to the slots of the next points, at most 256, then the candidates' order by rendezvous
+/// decides.
+///
+/// Choose it to agree with Envoy or gRPC, or when endpoints come and go often: exactly the keys of the leaving
+/// one move, to different others. Shares are uneven: at 160 points for each of 64, the busiest gets 20 % too much.
+/// `Maglev` is even and faster, `Rendezvous` even without memory.
+///
+/// A pick reads on from where the key points into the table, two or three entries however many there are. An entry
+/// has 32 bits of its point's hash; whenever that does not tell, the point is hashed anew, so choices are exact.
+/// Building hashes every point once and needs no sorting. For more candidates than `slots` there is no table, and
+/// picks scan all candidates' names.
+///
+/// Sources: Karger et al., "Consistent Hashing and Random Trees", STOC 1997; Envoy, `ring_hash_lb.cc`; gRPC A42.
+///
+/// ```
+/// use lb_core::pick::{Ring, SlicePool, Strategy, Tabled, key_hash};
+/// use lb_core::rng::Sfc32;
+///
+/// let pool = SlicePool {
+///     candidates: &[0, 1, 2],
+///     admitted: &[0b111],
+///     names: &[b"a:80", b"b:80", b"c:80"],
+///     ..SlicePool::default()
+/// };
+/// let mut ring = Ring::new([0_u32; Ring::words(3, 480)], 3, 480, 480).unwrap();
+/// while !ring.update(&pool, 100) {}
+/// let mut rng = Sfc32::new(1);
+/// let key = Some(key_hash(b"user-17"));
+/// assert_eq!(ring.pick(&pool, key, &mut rng), ring.pick(&pool, key, &mut rng));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Ring<S> {
+    halves: Halves<S>,
+    slots: usize,
+    at_least: u32,
+    at_most: u32,
+    table: Option<Made>,
+    made_of: Option<u32>,
+    build: Option<Build>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    total: u32,
+    /// The most points that one candidate has.
+    most: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Build {
+    version: u32,
+    census: Census,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Census,
+    Clear(usize),
+    Fill(Fill),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fill {
+    /// The candidate whose turn it is, and its next point.
+    turn: usize,
+    point: u32,
+    /// Points for the sum of all weights; those that candidates so far should have, as Envoy adds them up; the
+    /// same as a whole number; and those that they have.
+    scale: Double,
+    target: Double,
+    until: u32,
+    placed: u32,
+    most: u32,
+    /// "name_" of the candidate.
+    name: Option<Xxh64>,
+}
+
+impl Ring<()> {
+    /// Words of memory for at most `slots` candidates and `points` points.
+    #[must_use]
+    pub const fn words(slots: usize, points: u32) -> usize {
+        points::words(points as usize)
+            .saturating_mul(2)
+            .saturating_add(slots)
+    }
+}
+
+impl<S: AsRef<[u32]>> Ring<S> {
+    /// A ring of `at_least` to `at_most` points, which are Envoy's `minimum_ring_size` (1024) and
+    /// `maximum_ring_size`: each candidate of the lowest weight gets the same whole number of points, and the
+    /// ring at least `at_least` unless that exceeds `at_most`. For 160 points each, say `160 * slots`.
+    /// [`Ring::words`] tells how much memory `at_most` needs; beyond it the memory given is used to keep the table loose.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryTooSmall`].
+    pub fn new(memory: S, slots: usize, at_least: u32, at_most: u32) -> Result<Self, MemoryTooSmall> {
+        let half = memory.as_ref().len().saturating_sub(slots) / 2;
+        let half = half.max(points::words(at_most as usize));
+        Ok(Self {
+            halves: Halves::new(memory, half, slots)?,
+            slots,
+            at_least: at_least.clamp(1, at_most.max(1)),
+            at_most,
+            table: None,
+            made_of: None,
+            build: None,
+        })
+    }
+}
+
+impl<S> Ring<S> {
+    /// The same ring in another kind of memory, which `change` must copy or share.
+    pub fn map<T>(self, change: impl FnOnce(S) -> T) -> Ring<T> {
+        Ring {
+            halves: self.halves.map(change),
+            slots: self.slots,
+            at_least: self.at_least,
+            at_most: self.at_most,
+            table: self.table,
+            made_of: self.made_of,
+            build: self.build,
+        }
+    }
+}
+
+impl<S: AsRef<[u32]>> Strategy for Ring<S> {
+    #[inline]
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize> {
+        affine::pick(self, pool, key, rng)
+    }
+}
+
+impl<S: AsRef<[u32]>> Ring<S> {
+    #[inline]
+    fn find<P: Pool + ?Sized>(&self, pool: &P, key: u64) -> Option<(Points<'_>, usize)> {
+        let most = self.table?.most;
+        let points = Points::new(self.halves.used());
+        let top = kept((key >> 32) as u32);
+        let at = points.find(top, |slot| {
+            let name = pool.name(slot);
+            full(name.as_ref(), top, most).is_some_and(|hash| hash < key)
+        })?;
+        Some((points, at))
+    }
+}
+
+impl<S: AsRef<[u32]>> Affine for Ring<S> {
+    #[inline]
+    fn home<P: Pool + ?Sized>(&self, pool: &P, key: u64) -> Option<usize> {
+        self.find(pool, key).map(|(points, at)| points.slot(at))
+    }
+
+    fn walk<P: Pool + ?Sized>(
+        &self,
+        pool: &P,
+        key: u64,
+        mut accepts: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let (points, at) = self.find(pool, key)?;
+        points.walk(at).find(|&slot| accepts(slot))
+    }
+
+    fn total_weight(&self) -> Option<u32> {
+        self.table.map(|table| table.total)
+    }
+}
+
+/// The whole hash of the point of a candidate that is kept as `top`.
+#[cold]
+fn full(name: &[u8], top: u32, most: u32) -> Option<u64> {
+    let prefix = prefix(name);
+    (0..most)
+        .map(|point| hash(&prefix, point))
+        .find(|hash| kept((hash >> 32) as u32) == top)
+}
+
+fn prefix(name: &[u8]) -> Xxh64 {
+    let mut prefix = Xxh64::new(0);
+    prefix.write(name);
+    prefix.write(b"_");
+    prefix
+}
+
+/// XXH64 of the prefix and a number in decimal.
+fn hash(prefix: &Xxh64, point: u32) -> u64 {
+    let mut digits = [0_u8; 10];
+    let mut rest = point;
+    let mut used = 0_usize;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0'.wrapping_add((rest % 10) as u8);
+        rest /= 10;
+        used = used.saturating_add(1);
+        if rest == 0 {
+            break;
+        }
+    }
+    let mut hash = *prefix;
+    hash.write(
+        digits
+            .get(digits.len().saturating_sub(used)..)
+            .unwrap_or_default(),
+    );
+    hash.finish()
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
+    fn update<P: Pool + ?Sized>(&mut self, pool: &P, budget: u32) -> bool {
+        let version = pool.version();
+        if self.made_of == Some(version) {
+            return true;
+        }
+        let (table, scratch) = self.halves.spare();
+        let at_most = self.at_most.min(points::most(table.len()));
+        let list = scratch.get_mut(..self.slots).unwrap_or_default();
+        let mut points = PointsMut::new(table);
+        let build = match &mut self.build {
+            Some(build) if build.version == version => build,
+            other => other.insert(Build {
+                version,
+                census: Census::new(),
+                stage: Stage::Census,
+            }),
+        };
+        let mut budget = budget;
+        while budget > 0 {
+            match &mut build.stage {
+                Stage::Census => {
+                    budget = budget.saturating_sub(1);
+                    if build.census.step(pool, list, true) == Progress::Done {
+                        build.stage = Stage::Clear(0);
+                        if !build.census.complete || build.census.len == 0 {
+                            self.table = None;
+                            self.made_of = Some(version);
+                            self.build = None;
+                            return true;
+                        }
+                    }
+                }
+                Stage::Clear(at) => {
+                    budget = budget.saturating_sub(1);
+                    *at = points.clear(*at, 16);
+                    if *at >= points.entries() {
+                        let scale = scale(&build.census, self.at_least, at_most);
+                        build.stage = Stage::Fill(Fill::new(scale));
+                    }
+                }
+                Stage::Fill(fill) => {
+                    let work = fill.step(pool, list, &build.census, &mut points);
+                    budget = budget.saturating_sub(work);
+                    if fill.turn >= build.census.len {
+                        self.table = Some(Made {
+                            total: build.census.total,
+                            most: fill.most,
+                        });
+                        self.made_of = Some(version);
+                        self.build = None;
+                        self.halves.flip();
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+}
+
+/// How many points the sum of all weights gets, as Envoy rounds it.
+fn scale(census: &Census, at_least: u32, at_most: u32) -> Double {
+    let least = normalized(census.least, census);
+    let whole = least.multiply(Double::from_u32(at_least)).ceil();
+    Double::from_u32(whole)
+        .divide(least)
+        .min(Double::from_u32(at_most))
+}
+
+fn normalized(weight: u16, census: &Census) -> Double {
+    Double::from_u32(u32::from(weight)).divide(Double::from_u32(census.total))
+}
+
+impl Fill {
+    const fn new(scale: Double) -> Self {
+        Self {
+            turn: 0,
+            point: 0,
+            scale,
+            target: Double::ZERO,
+            until: 0,
+            placed: 0,
+            most: 0,
+            name: None,
+        }
+    }
+
+    /// Places a point, or goes on to the next candidate; how much work it was.
+    fn step<P: Pool + ?Sized>(
+        &mut self,
+        pool: &P,
+        list: &[u32],
+        census: &Census,
+        points: &mut PointsMut<'_>,
+    ) -> u32 {
+        let (slot, weight) = listed(list.get(self.turn).copied().unwrap_or(0));
+        let name = pool.name(usize::from(slot));
+        let name = name.as_ref();
+        let prefix = match &self.name {
+            Some(prefix) => prefix,
+            None => {
+                let share = self.scale.multiply(normalized(weight, census));
+                self.target = self.target.add(share);
+                self.until = self.target.ceil();
+                self.point = 0;
+                self.name.insert(prefix(name))
+            }
+        };
+        if self.placed < self.until {
+            let whole = hash(prefix, self.point);
+            let top = kept((whole >> 32) as u32);
+            let looks = points.insert(top, slot, |other| {
+                let most = self.most.max(self.point.saturating_add(1));
+                let name = pool.name(other);
+                let other = full(name.as_ref(), top, most).unwrap_or(whole);
+                whole.cmp(&other).into()
+            });
+            self.point = self.point.saturating_add(1);
+            self.placed = self.placed.saturating_add(1);
+            self.most = self.most.max(self.point);
+            return (looks / 16).saturating_add(1);
+        }
+        self.name = None;
+        self.turn = self.turn.saturating_add(1);
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::affine::tests::names;
+    use super::super::xxh64::xxh64;
+    use super::super::{SlicePool, key_hash};
+    use super::*;
+    use crate::rng::Sfc32;
+    use std::vec::Vec;
+
+    fn ring(pool: &SlicePool<'_>, at_least: u32, at_most: u32, budget: u32) -> Ring<Vec<u32>> {
+        let slots = pool.len();
+        let memory = std::vec![7; Ring::words(slots, at_most)];
+        let mut ring = Ring::new(memory, slots, at_least, at_most).unwrap();
+        while !ring.update(pool, budget) {}
+        ring
+    }
+
+    fn at(ring: &mut Ring<Vec<u32>>, pool: &SlicePool<'_>, key: u64) -> usize {
+        ring.pick(pool, Some(key), &mut Sfc32::new(1)).unwrap()
+    }
+
+    const ADDRESSES: [&[u8]; 6] = [
+        b"127.0.0.1:90",
+        b"127.0.0.1:91",
+        b"127.0.0.1:92",
+        b"127.0.0.1:93",
+        b"127.0.0.1:94",
+        b"127.0.0.1:95",
+    ];
+
+    const POOL: SlicePool<'_> = SlicePool {
+        candidates: &[0, 1, 2, 3, 4, 5],
+        admitted: &[0b11_1111],
+        names: &ADDRESSES,
+        own_in_flight: &[],
+        loads: &[],
+        weights: &[],
+        version: 0,
+    };
+
+    /// The rings in Envoy's own tests (`ring_hash_lb_test.cc`: Basic, UnevenHosts, HostWeightedTinyRing), to the
+    /// last bit of every point.
+    #[test]
+    fn points_are_envoys() {
+        let basic = [
+            (833_437_586_790_550_860, 4),
+            (928_266_305_478_181_108, 2),
+            (1_033_482_794_131_418_490, 0),
+            (3_551_244_743_356_806_947, 5),
+            (3_851_675_632_748_031_481, 3),
+            (5_583_722_120_771_150_861, 1),
+            (6_311_230_543_546_372_928, 1),
+            (7_700_377_290_971_790_572, 3),
+            (13_144_177_310_400_110_813, 5),
+            (13_444_792_449_719_432_967, 2),
+            (15_516_499_411_664_133_160, 4),
+            (16_117_243_373_044_804_889, 0),
+        ];
+        for budget in [1, 2, 1_000] {
+            let mut ring = ring(&POOL, 12, 12, budget);
+            for (i, (point, slot)) in basic.into_iter().enumerate() {
+                assert_eq!(at(&mut ring, &POOL, point), slot);
+                assert_eq!(at(&mut ring, &POOL, point + 1), basic[(i + 1) % 12].1);
+            }
+            assert_eq!(at(&mut ring, &POOL, 0), 4);
+            assert_eq!(at(&mut ring, &POOL, u64::MAX), 4);
+        }
+        let pool = SlicePool {
+            candidates: &[0, 1],
+            names: &[b"127.0.0.1:81", b"127.0.0.1:82"],
+            ..POOL
+        };
+        let mut uneven = ring(&pool, 3, 1_024, 7);
+        let points = [
+            (7_859_399_908_942_313_493, 0),
+            (8_241_336_090_459_785_962, 1),
+            (12_882_406_409_176_325_258, 1),
+            (16_064_866_803_292_627_174, 0),
+        ];
+        for (i, (point, slot)) in points.into_iter().enumerate() {
+            assert_eq!(at(&mut uneven, &pool, point), slot);
+            assert_eq!(at(&mut uneven, &pool, point + 1), points[(i + 1) % 4].1);
+        }
+        let pool = SlicePool {
+            candidates: &[0, 1, 2],
+            weights: &[1, 2, 3],
+            ..POOL
+        };
+        let mut tiny = ring(&pool, 6, 6, 7);
+        for (point, slot) in [
+            (928_266_305_478_181_108, 2),
+            (4_443_673_547_860_492_590, 2),
+            (5_583_722_120_771_150_861, 1),
+            (6_311_230_543_546_372_928, 1),
+            (13_444_792_449_719_432_967, 2),
+            (16_117_243_373_044_804_889, 0),
+        ] {
+            assert_eq!(at(&mut tiny, &pool, point), slot);
+        }
+    }
+
+    /// Envoy's BasicWithRetryHostPredicate: the next points' slots in turn.
+    #[test]
+    fn a_refused_home_falls_to_the_next_points() {
+        let mut ring = ring(&POOL, 12, 12, 100);
+        for (admitted, slot) in [(0b10_1111_u32, 2), (0b10_1011, 0), (0b10_1010, 5)] {
+            assert_eq!(
+                at(
+                    &mut ring,
+                    &SlicePool {
+                        admitted: &[admitted],
+                        ..POOL
+                    },
+                    0
+                ),
+                slot
+            );
+        }
+        let nobody = SlicePool {
+            admitted: &[0],
+            ..POOL
+        };
+        assert_eq!(ring.pick(&nobody, Some(0), &mut Sfc32::new(1)), None);
+    }
+
+    /// Choices for 2000 keys as Envoy's algorithm in doubles makes them (a transcription to Python), as hashes: with
+    /// equal weights where rounding gives some candidates a point too many, with weights, and scaled down.
+    #[test]
+    fn rings_round_as_envoys() {
+        let cases: [(usize, &[u16], u32, u32, u64); 6] = [
+            (75, &[], 1024, 2000, 0x0D60637410C5ACE5),
+            (105, &[], 16800, 17000, 0x94D9D581863EA1F6),
+            (
+                20,
+                &[10, 5, 6, 9, 1, 8, 4, 1, 3, 2, 6, 8, 4, 7, 9, 2, 10, 4, 1, 4],
+                1024,
+                8192,
+                0x020ACA054C1D75CC,
+            ),
+            (
+                9,
+                &[3, 7, 11, 2, 65535, 1000, 5, 5, 9],
+                200,
+                3000,
+                0x8AF753354799D75E,
+            ),
+            (300, &[], 1024, 500, 0xB2FE26BFD3CEC611),
+            (
+                40,
+                &[
+                    53, 36, 24, 99, 50, 21, 98, 10, 18, 80, 80, 57, 17, 17, 1, 1, 27, 100, 28, 22, 22, 38,
+                    41, 26, 70, 87, 81, 27, 24, 89, 26, 50, 39, 3, 47, 54, 22, 19, 34, 9,
+                ],
+                4096,
+                4096,
+                0xF319ED6E474E2604,
+            ),
+        ];
+        for (count, weights, at_least, at_most, expected) in cases {
+            let names = names(count);
+            let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+            let candidates: Vec<u16> = (0..count as u16).collect();
+            let pool = SlicePool {
+                candidates: &candidates,
+                admitted: &[u32::MAX; 10],
+                names: &names,
+                weights,
+                ..SlicePool::default()
+            };
+            let mut ring = ring(&pool, at_least, at_most, 50);
+            let bytes: Vec<u8> = (0..2_000_u32)
+                .flat_map(|key| (at(&mut ring, &pool, key_hash(&key.to_le_bytes())) as u16).to_le_bytes())
+                .collect();
+            assert_eq!(xxh64(&bytes, 0), expected, "{count} candidates");
+        }
+    }
+
+    #[test]
+    fn too_many_candidates_are_scanned() {
+        let mut ring = Ring::new([0; Ring::words(2, 100)], 2, 100, 100).unwrap();
+        assert!(ring.update(&POOL, 100));
+        let mut rng = Sfc32::new(1);
+        let picks: std::collections::HashSet<_> = (0..100)
+            .map(|i| ring.pick(&POOL, Some(key_hash(&[i])), &mut rng))
+            .collect();
+        assert_eq!(picks.len(), 6);
+    }
+}
