@@ -1,5 +1,7 @@
 //! The options of `lb sim`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use lb_sim::experiment::{Speeds, stale};
 use lb_sim::{Discipline, Policy, Seeds, Stated, Work};
@@ -83,6 +85,9 @@ pub(crate) struct OutputArgs {
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Draw a chart into this file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 impl StaleArgs {

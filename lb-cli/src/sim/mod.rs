@@ -2,9 +2,10 @@
 
 mod args;
 
+use std::fs;
 use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lb_sim::experiment::{Findings, stale};
 
@@ -33,6 +34,9 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn print(findings: &Findings, output: &OutputArgs, out: &mut impl Write) -> Result<()> {
+    if let Some(file) = &output.svg {
+        fs::write(file, findings.chart.svg()).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if output.json {
         write!(out, "{}", findings.table.json())?;
     } else {

@@ -5,6 +5,8 @@ pub mod stale;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::chart::Chart;
+use crate::policy::Policy;
 use crate::scenario::Scenario;
 use crate::table::Table;
 
@@ -15,6 +17,8 @@ pub struct Findings {
     pub heading: String,
     /// The figures.
     pub table: Table,
+    /// What there is to see in them.
+    pub chart: Chart,
 }
 
 /// The speeds of a fleet of servers.
@@ -96,6 +100,12 @@ impl FromStr for Speeds {
 
 /// The share of requests to discard: a quarter, so that queues that begin empty have grown to their length.
 const WARM_UP: f64 = 0.25;
+
+/// The names of those that exist only to be compared with.
+fn references(policies: &[Policy]) -> Vec<String> {
+    let references = policies.iter().filter(|policy| policy.is_reference());
+    references.map(|policy| policy.name().to_owned()).collect()
+}
 
 fn base(requests: u64) -> Scenario {
     Scenario {

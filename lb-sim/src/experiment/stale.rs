@@ -1,6 +1,7 @@
 //! How policies stand old reports: the age of reports from a tenth of a service time to a hundred.
 
-use super::{Findings, Speeds, base};
+use super::{Findings, Speeds, base, references};
+use crate::chart::{Axis, Chart};
 use crate::policy::Policy;
 use crate::queue::Discipline;
 use crate::scenario::{Reports, Scenario, Stated};
@@ -158,7 +159,32 @@ pub fn findings(grid: &Grid, progress: &Progress<'_>) -> Findings {
             grid.servers, grid.requests, grid.seeds.count, grid.seeds.first
         ),
         table: table(&rows, grid.seeds),
+        chart: chart(&rows, grid),
     }
+}
+
+fn chart(rows: &[Row], grid: &Grid) -> Chart {
+    let mut chart = Chart {
+        title: "Mean latency by age of load reports".to_owned(),
+        subtitle: format!(
+            "{} servers; both axes in mean service times; dashed: only for comparison; {} seeds of {} requests",
+            grid.servers, grid.seeds.count, grid.requests
+        ),
+        x: Axis::log("age: time between reports of a server"),
+        y: Axis::log("mean latency"),
+        columns: grid.clients.len(),
+        panels: Vec::new(),
+        dashed: references(&grid.policies),
+    };
+    for row in rows {
+        let clients = if row.clients == 1 { "client" } else { "clients" };
+        let panel = format!(
+            "{} {clients}, {}, {}, {}, load {}",
+            row.clients, row.speeds, row.discipline, row.work, row.load
+        );
+        chart.point(&panel, &row.policy, (row.age, row.summary.mean.mean));
+    }
+    chart
 }
 
 fn table(rows: &[Row], seeds: Seeds) -> Table {
