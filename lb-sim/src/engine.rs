@@ -109,16 +109,13 @@ impl<'a> Engine<'a> {
             seats: vec![Seat::default(); servers * scenario.clients],
             measured: vec![OwnLatency::new(OwnLatency::HALF_LIFE); by_pair(policy.reads_latency())],
             asked: vec![f64::NEG_INFINITY; by_pair(reports.count == Count::Asked)],
-            candidates: Candidates {
-                slots: (0..servers as u16).collect(),
-                admitted: vec![true; servers],
-                weights: scenario
+            candidates: Candidates::all(
+                scenario
                     .speeds
                     .iter()
                     .map(|&speed| scenario.stated.weight(speed))
                     .collect(),
-                version: 0,
-            },
+            ),
             board: Board::new(
                 servers,
                 reports.loss,
@@ -317,6 +314,9 @@ impl<'a> Engine<'a> {
         if let Some(measured) = self.measured.get_mut(place) {
             measured.record(instant(now), ended);
         }
+        self.clients[client]
+            .picker
+            .ended(server, span(now - job.sent), ended);
     }
 
     /// A request that was sent fails.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use lb_core::Duration;
+use lb_core::load::Ended;
 use lb_core::pick::{AnyStrategy, Strategy, StrategyKind, Tabled};
 use lb_core::rng::Sfc32;
 
@@ -18,6 +20,11 @@ pub trait Picker: Send {
     /// Servers came, left or changed: called before the first pick and whenever the pool's version has changed.
     fn renew(&mut self, view: &View<'_>) {
         let _ = view;
+    }
+
+    /// A request to a server ended, so long after it began: for policies that keep counts of their own.
+    fn ended(&mut self, server: usize, after: Duration, ended: Ended) {
+        let _ = (server, after, ended);
     }
 }
 
@@ -182,10 +189,21 @@ impl Policy {
             Self::of("delta", || reference::Delta),
             Self::of("choice-of-two-reported", || reference::ChoiceReported(2)),
             Self::of("choice-of-three-reported", || reference::ChoiceReported(3)),
+            Self::of("fastest-own", reference::FastestOwn::default).without_reports(),
             least_own,
             rotation.without_reports(),
         ];
         all.map(|policy| policy.reference().without_latency()).to_vec()
+    }
+
+    /// The shortest reported of so many servers at random; one: a random server.
+    pub(crate) fn of_choices(d: u32) -> Self {
+        Self::of("choices", move || reference::ChoiceReported(d)).without_latency()
+    }
+
+    /// The one with the fewest own requests of so many servers at random.
+    pub(crate) fn of_own_choices(d: u32) -> Self {
+        Self::of("own-choices", move || reference::ChoiceOwn(d)).without_latency()
     }
 
     /// The policies with these names.

@@ -93,7 +93,8 @@ impl Chart {
         let up = |place: f64| y0 + (1.0 - place) * height;
         let _ = writeln!(
             out,
-            r#"<text x="{x0:.0}" y="{:.0}" font-weight="bold">{}</text>"#,
+            r#"<text x="{:.0}" y="{:.0}" font-size="11.5" font-weight="bold">{}</text>"#,
+            left + 8.0,
             top + 18.0,
             escaped(&panel.title)
         );

@@ -59,6 +59,18 @@ pub(crate) struct Candidates {
     pub(crate) version: u32,
 }
 
+impl Candidates {
+    /// As many as there are weights.
+    pub(crate) fn all(weights: Vec<u16>) -> Self {
+        Self {
+            slots: (0..weights.len()).map(|slot| slot as u16).collect(),
+            admitted: vec![true; weights.len()],
+            weights,
+            version: 0,
+        }
+    }
+}
+
 /// The servers as one client sees them at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {

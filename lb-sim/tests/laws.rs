@@ -1,6 +1,6 @@
 //! What holds for every run: nothing is lost, nothing depends on chance or on the machine.
 
-use lb_sim::experiment::{Speeds, stale};
+use lb_sim::experiment::{Fleet, Speeds, stale};
 use lb_sim::{Count, Discipline, Event, Policy, Reports, Scenario, Seeds, Split, What, Work, run};
 
 fn policy(name: &str) -> Policy {
@@ -75,11 +75,14 @@ fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
 #[test]
 fn findings_are_the_same_however_threads_are_scheduled() {
     let grid = stale::Grid {
-        policies: ["random", "delta"].map(policy).to_vec(),
+        fleet: Fleet {
+            policies: ["random", "delta"].map(policy).to_vec(),
+            requests: 5_000,
+            seeds: Seeds { first: 3, count: 5 },
+            ..Fleet::default()
+        },
         ages: vec![1.0, 10.0],
         clients: vec![10],
-        requests: 5_000,
-        seeds: Seeds { first: 3, count: 5 },
         ..stale::Grid::default()
     };
     let texts: Vec<String> = (0..3)

@@ -1,6 +1,11 @@
 //! The experiments: each a grid of scenarios, run by every policy, and what there is to see in it.
 
+pub mod bins;
+pub mod mixed;
+pub mod ramp;
+pub mod sinkhole;
 pub mod stale;
+pub mod supermarket;
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +13,8 @@ use std::str::FromStr;
 use crate::chart::Chart;
 use crate::policy::Policy;
 use crate::scenario::Scenario;
-use crate::table::Table;
+use crate::sweep::Seeds;
+use crate::table::{Cell, Table};
 
 /// What an experiment found.
 #[derive(Clone, Debug)]
@@ -19,6 +25,46 @@ pub struct Findings {
     pub table: Table,
     /// What there is to see in them.
     pub chart: Chart,
+}
+
+/// Who picks, among how many servers, how often.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// Who picks.
+    pub policies: Vec<Policy>,
+    /// How many servers.
+    pub servers: usize,
+    /// Requests in each run.
+    pub requests: u64,
+    /// With which seeds.
+    pub seeds: Seeds,
+}
+
+impl Default for Fleet {
+    /// Every policy there is, 100 servers, ten runs of 300 000 requests.
+    fn default() -> Self {
+        Self {
+            policies: Policy::all(),
+            servers: 100,
+            requests: 300_000,
+            seeds: Seeds::default(),
+        }
+    }
+}
+
+impl Fleet {
+    /// How much was run, in words.
+    fn runs(&self) -> String {
+        let seeds = if self.seeds.count == 1 { "seed" } else { "seeds" };
+        format!(
+            "{} requests a run, {} {seeds} from {}",
+            self.requests, self.seeds.count, self.seeds.first
+        )
+    }
+
+    fn count(&self) -> Cell {
+        u64::from(self.seeds.count).into()
+    }
 }
 
 /// The speeds of a fleet of servers.
