@@ -130,12 +130,19 @@ impl Scale {
                 high: high.max(low * 1.01),
             };
         }
-        // A linear axis that is not far from 0 begins there.
-        let low = if low > 0.0 && low < high * 0.6 { 0.0 } else { low };
         Self {
             log,
             low,
             high: if high > low { high } else { low + 1.0 },
+        }
+    }
+
+    /// From 0 on, if that is not far: for what is to be compared by its size.
+    pub(crate) fn from_zero(self) -> Self {
+        let near = !self.log && self.low > 0.0 && self.low < self.high * 0.6;
+        Self {
+            low: if near { 0.0 } else { self.low },
+            ..self
         }
     }
 
@@ -222,7 +229,7 @@ mod tests {
     use super::*;
 
     fn scale(log: bool, values: &[f64]) -> Scale {
-        Scale::of(log, values.iter().copied()).rounded()
+        Scale::of(log, values.iter().copied()).from_zero().rounded()
     }
 
     fn ticks(scale: &Scale) -> Vec<String> {

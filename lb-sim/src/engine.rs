@@ -87,9 +87,11 @@ impl<'a> Engine<'a> {
         let servers = scenario.speeds.len();
         let reports = &scenario.reports;
         let listens = policy.reads_reports();
-        let setup = Setup {
+        let mut own = Source::new(seed, 6);
+        let mut setup = || Setup {
             speeds: &scenario.speeds,
             clients: scenario.clients,
+            seed: own.word(),
         };
         let by_pair = |wanted: bool| if wanted { servers * scenario.clients } else { 0 };
         let total_speed: f64 = scenario.speeds.iter().sum();
@@ -102,7 +104,7 @@ impl<'a> Engine<'a> {
             picks: Sfc32::new(Source::new(seed, 4).word()),
             clients: (0..scenario.clients)
                 .map(|_| Client {
-                    picker: policy.picker(&setup),
+                    picker: policy.picker(&setup()),
                     version: None,
                 })
                 .collect(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lb_core::Duration;
 use lb_core::load::Ended;
-use lb_core::pick::{AnyStrategy, Strategy, StrategyKind, Tabled};
+use lb_core::pick::{Adaptive, AnyStrategy, Strategy, StrategyKind, Tabled};
 use lb_core::rng::Sfc32;
 
 use crate::names::Unknown;
@@ -32,6 +32,10 @@ impl<S: Strategy + Send> Picker for S {
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize> {
         self.pick(view, key, rng)
     }
+
+    fn ended(&mut self, server: usize, _: Duration, _: Ended) {
+        Strategy::ended(self, server);
+    }
 }
 
 /// A strategy with a table, which is built anew whenever servers come or leave.
@@ -41,6 +45,10 @@ pub struct Kept<S>(pub S);
 impl<S: Strategy + Tabled + Send> Picker for Kept<S> {
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize> {
         self.0.pick(view, key, rng)
+    }
+
+    fn ended(&mut self, server: usize, _: Duration, _: Ended) {
+        self.0.ended(server);
     }
 
     fn renew(&mut self, view: &View<'_>) {
@@ -55,6 +63,8 @@ pub struct Setup<'a> {
     pub speeds: &'a [f64],
     /// How many clients there are.
     pub clients: usize,
+    /// Another one for every client, the same in every run with the same seed.
+    pub seed: u64,
 }
 
 type Make = dyn Fn(&Setup<'_>) -> Box<dyn Picker> + Send + Sync;
@@ -176,7 +186,13 @@ impl Policy {
                 _ => policy,
             }
         });
-        strategies.chain(Self::references()).collect()
+        let adaptive = Self::made("adaptive", |setup| {
+            let memory = vec![0_u32; Adaptive::words(setup.speeds.len())];
+            Box::new(Kept(
+                Adaptive::new(memory, setup.seed).expect("it was told how much"),
+            ))
+        });
+        strategies.chain([adaptive]).chain(Self::references()).collect()
     }
 
     fn references() -> Vec<Self> {

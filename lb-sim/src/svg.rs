@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use crate::chart::{Chart, Panel, Scale};
 
-const PANEL_WIDTH: f64 = 330.0;
-const PANEL_HEIGHT: f64 = 250.0;
+/// Width and height of one panel of many, and of the only one.
+const SMALL: (f64, f64) = (330.0, 250.0);
+const LARGE: (f64, f64) = (700.0, 440.0);
 /// Around what is drawn in a panel: for figures and labels.
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
@@ -26,16 +27,17 @@ impl Chart {
     /// The chart as an SVG document.
     #[must_use]
     pub fn svg(&self) -> String {
+        let (panel_width, panel_height) = self.panel_size();
         let columns = self.columns.clamp(1, self.panels.len().max(1));
         let rows = self.panels.len().div_ceil(columns);
-        let width = MARGIN * 2.0 + PANEL_WIDTH * columns as f64;
+        let width = MARGIN * 2.0 + panel_width * columns as f64;
         let width = width.max(MARGIN * 2.0 + self.title.chars().count() as f64 * 9.5);
         let subtitle = wrapped(&self.subtitle, width - 2.0 * MARGIN);
         let legend = self.legend(width);
         let legend_lines = legend.iter().map(|(_, _, line)| line + 1).max().unwrap_or(0);
         let legend_top = MARGIN + 26.0 + subtitle.len() as f64 * 16.0;
         let top = legend_top + legend_lines as f64 * LEGEND_LINE + 10.0;
-        let height = top + PANEL_HEIGHT * rows as f64 + MARGIN;
+        let height = top + panel_height * rows as f64 + MARGIN;
 
         let mut out = String::new();
         let _ = writeln!(
@@ -67,12 +69,16 @@ impl Chart {
         }
         let (x_scale, y_scale) = self.scales();
         for (index, panel) in self.panels.iter().enumerate() {
-            let left = MARGIN + PANEL_WIDTH * (index % columns) as f64;
-            let top = top + PANEL_HEIGHT * (index / columns) as f64;
+            let left = MARGIN + panel_width * (index % columns) as f64;
+            let top = top + panel_height * (index / columns) as f64;
             self.panel(&mut out, panel, (left, top), (&x_scale, &y_scale));
         }
         out.push_str("</svg>\n");
         out
+    }
+
+    fn panel_size(&self) -> (f64, f64) {
+        if self.panels.len() == 1 { LARGE } else { SMALL }
     }
 
     fn scales(&self) -> (Scale, Scale) {
@@ -82,13 +88,16 @@ impl Chart {
         };
         (
             Scale::of(self.x.log, points().map(|(x, _)| x)),
-            Scale::of(self.y.log, points().map(|(_, y)| y)).rounded(),
+            Scale::of(self.y.log, points().map(|(_, y)| y))
+                .from_zero()
+                .rounded(),
         )
     }
 
     fn panel(&self, out: &mut String, panel: &Panel, (left, top): (f64, f64), (x, y): (&Scale, &Scale)) {
         let (x0, y0) = (left + LEFT, top + TOP);
-        let (width, height) = (PANEL_WIDTH - LEFT - RIGHT, PANEL_HEIGHT - TOP - BOTTOM);
+        let (width, height) = self.panel_size();
+        let (width, height) = (width - LEFT - RIGHT, height - TOP - BOTTOM);
         let across = |place: f64| x0 + place * width;
         let up = |place: f64| y0 + (1.0 - place) * height;
         let _ = writeln!(

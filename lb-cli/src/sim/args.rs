@@ -59,8 +59,11 @@ pub(crate) struct StaleArgs {
     /// What servers state as their capacity: speed (in proportion to it), equal, nothing
     #[arg(long, value_name = "NAME", default_value = "speed")]
     capacity: Stated,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
+    servers: u64,
     #[command(flatten)]
-    fleet: FleetArgs<100>,
+    fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -94,8 +97,11 @@ pub(crate) struct MixedArgs {
         default_value = "speed,equal"
     )]
     capacity: Vec<Stated>,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
+    servers: u64,
     #[command(flatten)]
-    fleet: FleetArgs<100>,
+    fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -115,8 +121,11 @@ pub(crate) struct SinkholeArgs {
     /// Time between the reports of a server, in mean service times; 0: always up to date
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = age)]
     age: f64,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count(65_535))]
+    servers: u64,
     #[command(flatten)]
-    fleet: FleetArgs<20>,
+    fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -140,8 +149,11 @@ pub(crate) struct RampArgs {
     /// A response that takes longer is an error, in mean service times
     #[arg(long, value_name = "TIME", default_value = "50", value_parser = age)]
     deadline: f64,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
+    servers: u64,
     #[command(flatten)]
-    fleet: FleetArgs<100>,
+    fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -179,13 +191,10 @@ pub(crate) struct BinsArgs {
 
 /// Who picks among how many.
 #[derive(Debug, Args)]
-struct FleetArgs<const SERVERS: u64> {
+struct FleetArgs {
     /// Who picks; everybody there is if not given
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = policy)]
     policies: Vec<Policy>,
-    /// Number of servers
-    #[arg(long, value_name = "N", default_value_t = SERVERS, value_parser = count(65_535))]
-    servers: u64,
     #[command(flatten)]
     runs: RunArgs,
 }
@@ -218,7 +227,7 @@ pub(crate) struct OutputArgs {
 impl StaleArgs {
     pub(crate) fn grid(&self) -> stale::Grid {
         stale::Grid {
-            fleet: self.fleet.fleet(),
+            fleet: self.fleet.fleet(self.servers),
             ages: self.ages.clone(),
             clients: sizes(&self.clients),
             speeds: self.speeds.clone(),
@@ -234,7 +243,7 @@ impl StaleArgs {
 impl MixedArgs {
     pub(crate) fn grid(&self) -> mixed::Mixed {
         mixed::Mixed {
-            fleet: self.fleet.fleet(),
+            fleet: self.fleet.fleet(self.servers),
             loads: self.load.clone(),
             ages: self.ages.clone(),
             clients: sizes(&self.clients),
@@ -249,7 +258,7 @@ impl MixedArgs {
 impl SinkholeArgs {
     pub(crate) fn grid(&self) -> sinkhole::Sinkhole {
         sinkhole::Sinkhole {
-            fleet: self.fleet.fleet(),
+            fleet: self.fleet.fleet(self.servers),
             broken: self.broken as usize,
             loads: self.load.clone(),
             clients: self.clients as usize,
@@ -261,7 +270,7 @@ impl SinkholeArgs {
 impl RampArgs {
     pub(crate) fn grid(&self) -> ramp::Ramp {
         ramp::Ramp {
-            fleet: self.fleet.fleet(),
+            fleet: self.fleet.fleet(self.servers),
             loads: self.load.clone(),
             clients: self.clients as usize,
             age: self.age,
@@ -288,14 +297,14 @@ impl BinsArgs {
     }
 }
 
-impl<const SERVERS: u64> FleetArgs<SERVERS> {
-    fn fleet(&self) -> Fleet {
+impl FleetArgs {
+    fn fleet(&self, servers: u64) -> Fleet {
         let policies = if self.policies.is_empty() {
             Policy::all()
         } else {
             self.policies.clone()
         };
-        self.runs.fleet(policies, self.servers)
+        self.runs.fleet(policies, servers)
     }
 }
 

@@ -174,8 +174,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             }
             ToEdge::Response(response) => {
                 self.heard(slot);
+                let received = self.receive_response(slot, &response);
+                // The call is over first: its server does not count it any more either.
                 self.note_load(slot, &response.load);
-                Ok(self.receive_response(slot, &response))
+                Ok(received)
             }
             ToEdge::Working { call } => {
                 self.heard(slot);

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn it_is_small() {
         assert_eq!(size_of::<OwnLatency>(), 16);
-        assert_eq!(size_of::<crate::load::Endpoint>(), 104);
+        assert_eq!(size_of::<crate::load::Endpoint>(), 112);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::least_connections::least;
 use super::{Pool, RoundRobin, Strategy};
 use crate::rng::Rng;
 
-/// The eligible slot with the lowest corrected estimate of its load per unit of capacity; ties in rotation.
-/// O(slots), two passes.
+/// The candidate with the lowest corrected estimate of its load per unit of capacity; ties in rotation.
+/// O(candidates), two passes.
 ///
 /// ```text
 /// estimate(i) = in_flight(i) + clients(i) * (own in flight now - own in flight when reported)
@@ -15,8 +15,12 @@ use crate::rng::Rng;
 ///
 /// Taking the lowest *reported* load herds: everything goes to one slot until the next report. Our own
 /// requests since the report are known exactly, and the server's other clients act on the same report as we
-/// do, so what we changed is scaled by the number of its active clients. Two bounds keep it sane: the
-/// estimate is never below our own requests in flight, and a count of zero clients is taken as one.
+/// do, so what we changed is scaled by the number of its active clients; a count of zero clients is taken as
+/// one. The estimate may go below zero: where more ended than the report explains, the next request is best sent,
+/// and that is how clients come to share servers out among themselves however old the reports are.
+///
+/// With more than a few clients per server, each of them has too few requests in flight to know by, and all find
+/// the same servers good; [`super::Adaptive`] does better there.
 ///
 /// A slot without a usable report is neutral: it is given the mean reported load and capacity of the others,
 /// plus its own requests like everyone else. Without any report the rule is least connections.

@@ -14,12 +14,14 @@
 //! | [`Random`] | nothing | many clients that must not fall into step |
 //! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
 
+mod adaptive;
 mod affine;
 mod any;
 mod corrected;
 mod crc32;
 mod double;
 mod estimate;
+mod explain;
 mod halves;
 mod heapsort;
 mod hybrid;
@@ -27,17 +29,21 @@ mod ketama;
 mod least_connections;
 mod logarithm;
 mod maglev;
+mod order;
 mod points;
 mod pool;
 mod random;
+mod reach;
 mod rendezvous;
 mod ring;
 mod round_robin;
 mod xxh64;
 
+pub use adaptive::Adaptive;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
 pub use corrected::Corrected;
 pub use crc32::crc32;
+pub use explain::{CONSIDERED_MAX, Considered, Explanation, Reason, Rung};
 pub use halves::MemoryTooSmall;
 pub use hybrid::Hybrid;
 pub use ketama::Ketama;

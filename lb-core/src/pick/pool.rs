@@ -356,6 +356,8 @@ pub(super) mod tests {
     pub(crate) struct Table {
         pub(crate) up: SlotSet,
         pub(crate) loads: std::vec::Vec<Load>,
+        /// Empty: all weigh 1.
+        pub(crate) weights: std::vec::Vec<u16>,
     }
 
     impl Table {
@@ -367,6 +369,7 @@ pub(super) mod tests {
             Self {
                 up,
                 loads: std::vec![Load::default(); slots],
+                weights: std::vec::Vec::new(),
             }
         }
 
@@ -395,6 +398,9 @@ pub(super) mod tests {
         }
         fn load(&self, slot: usize) -> Load {
             self.loads.get(slot).copied().unwrap_or_default()
+        }
+        fn weight(&self, slot: usize) -> u16 {
+            self.weights.get(slot).copied().unwrap_or(1)
         }
         fn name(&self, slot: usize) -> impl AsRef<[u8]> {
             slot.to_string()

@@ -39,6 +39,7 @@ fn fullest(policy: &Policy, size: usize, seed: u64) -> u32 {
     let mut picker = policy.picker(&Setup {
         speeds: &speeds,
         clients: 1,
+        seed,
     });
     let mut rng = Sfc32::new(Source::new(seed, 4).word());
     for ball in 0..size {

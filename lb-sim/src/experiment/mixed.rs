@@ -107,7 +107,7 @@ pub fn findings(grid: &Mixed, progress: &Progress<'_>) -> Findings {
             fleet.runs()
         ),
         x: Axis::linear("load, as a share of all capacity"),
-        y: Axis::log("mean latency, in mean service times"),
+        y: Axis::log("mean latency (service times)"),
         columns: grid.clients.len() * grid.ages.len(),
         panels: Vec::new(),
         dashed: references(&fleet.policies),
