@@ -155,3 +155,125 @@ impl Pool for View<'_> {
         self.candidates.version
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_core::load::{Ended, LoadCache, LoadReport, ReportVersion};
+    use lb_core::pick::{CachePool, SlotSet};
+    use lb_core::rng::Rng;
+    use lb_core::{Duration, NodeId};
+
+    use super::*;
+    use crate::random::Source;
+
+    const SERVERS: usize = 5;
+    const TTL: Duration = Duration::from_millis(40);
+
+    fn report(seq: u64, source: &mut Source) -> LoadReport {
+        LoadReport {
+            version: ReportVersion { epoch: 1, seq },
+            in_flight: source.below(50) as u16,
+            clients: 3,
+            capacity: 100,
+            ..LoadReport::default()
+        }
+    }
+
+    /// Everything a strategy can ask.
+    fn asked<P: Pool>(pool: &P) -> Vec<String> {
+        let loads = (0..SERVERS).map(|slot| {
+            let (load, own, admits) = (pool.load(slot), pool.own_in_flight(slot), pool.admits(slot));
+            format!("{slot} {load:?} {own} {admits} {:?}", pool.name(slot).as_ref())
+        });
+        loads
+            .chain([format!("{:?}", pool.slots().collect::<Vec<_>>())])
+            .collect()
+    }
+
+    /// Clients that share a board know what they would know with a `LoadCache` each.
+    #[test]
+    fn it_shows_what_a_load_cache_would() {
+        let clients = 3;
+        let mut source = Source::new(4, 0);
+        let mut eligible = SlotSet::new();
+        let mut caches = vec![LoadCache::<SERVERS>::new(TTL, TTL); clients];
+        for server in 0..SERVERS {
+            eligible.insert(server);
+            for cache in &mut caches {
+                cache.insert(Instant::ZERO, NodeId::new(server as u32)).unwrap();
+            }
+        }
+        let candidates = Candidates::all(vec![1; SERVERS]);
+        let mut board = Board::new(SERVERS, 0.0, TTL, clients);
+        let mut seats = vec![Seat::default(); SERVERS * clients];
+        let mut measured = vec![OwnLatency::new(OwnLatency::HALF_LIFE); SERVERS * clients];
+        let mut now = Instant::from_millis(1);
+        for step in 1..20_000 {
+            now = now.saturating_add(Duration::from_micros(u64::from(source.below(9_000))));
+            let (client, server) = (
+                source.below(clients as u32) as usize,
+                source.below(SERVERS as u32) as usize,
+            );
+            let place = client * SERVERS + server;
+            let latest = board.latest(client, server).seq;
+            match source.below(5) {
+                0 => {
+                    let report = report(step, &mut source);
+                    board.post(server, now, &report);
+                    for cache in &mut caches {
+                        cache.record_at(server, now, report);
+                    }
+                }
+                1 => {
+                    let report = report(step, &mut source);
+                    board.answer(client, server, now, &report);
+                    caches[client].record_at(server, now, report);
+                }
+                2 | 3 => {
+                    seats[place].begin(latest);
+                    caches[client].begin(server);
+                }
+                _ => {
+                    let ended = match source.below(3) {
+                        0 => Ended::Failed { retry_after: None },
+                        _ => Ended::Answered(Duration::from_micros(u64::from(source.below(90_000)))),
+                    };
+                    seats[place].finish(latest);
+                    measured[place].record(now, ended);
+                    caches[client].finish(server, now, ended);
+                }
+            }
+            let view = View {
+                now,
+                client,
+                candidates: &candidates,
+                seats: &seats[client * SERVERS..][..SERVERS],
+                measured: &measured[client * SERVERS..],
+                board: &board,
+            };
+            assert_eq!(
+                asked(&view),
+                asked(&CachePool::new(&caches[client], &eligible, now)),
+                "step {step}"
+            );
+        }
+    }
+
+    #[test]
+    fn reports_are_lost_for_each_client_on_its_own() {
+        let (clients, rounds) = (40, 50);
+        let mut board = Board::new(1, 0.3, Duration::from_secs(1_000), 0);
+        let mut source = Source::new(1, 0);
+        let mut missed = 0;
+        for round in 1..=rounds {
+            board.post(0, Instant::from_millis(round), &report(round, &mut source));
+            for client in 0..clients {
+                let seq = u64::from(board.latest(client, 0).seq);
+                missed += u32::from(seq != round);
+                assert!(seq <= round);
+            }
+        }
+        let share = f64::from(missed) / (clients as f64 * rounds as f64);
+        assert!((0.26..0.34).contains(&share), "{share}");
+    }
+}

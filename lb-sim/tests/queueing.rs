@@ -30,7 +30,7 @@ fn assert_near(what: &str, measured: f64, expected: f64, tolerance: f64) {
 #[test]
 fn mm1_has_the_mean_and_the_tail_of_the_textbook() {
     for load in [0.3, 0.5, 0.8] {
-        let latency = independent_queues(Work::Exponential, Discipline::Fifo, load, 2_000_000).latency;
+        let latency = independent_queues(Work::Exponential, Discipline::Fifo, load, 1_000_000).latency;
         let mean = 1.0 / (1.0 - load);
         assert_near("mean", latency.mean(), mean, 0.02);
         // Time in an M/M/1 queue is itself exponential.
@@ -64,7 +64,7 @@ fn mg1_follows_pollaczek_and_khinchine() {
 #[test]
 fn processor_sharing_does_not_care_for_the_distribution() {
     for work in Work::ALL {
-        let latency = independent_queues(work, Discipline::Sharing, 0.7, 2_000_000).latency;
+        let latency = independent_queues(work, Discipline::Sharing, 0.7, 1_000_000).latency;
         assert_near(work.as_str(), latency.mean(), 1.0 / 0.3, 0.05);
     }
 }
@@ -106,7 +106,7 @@ fn the_shortest_of_d_is_the_supermarket_model() {
         for load in [0.5, 0.7, 0.9, 0.95] {
             let scenario = Scenario {
                 load,
-                requests: 2_000_000,
+                requests: 1_000_000,
                 reports: Reports {
                     period: 0.0,
                     ..Reports::default()
@@ -127,7 +127,7 @@ fn one_queue_that_sees_all_is_join_the_shortest_queue() {
     let scenario = Scenario {
         speeds: vec![1.0; 2],
         clients: 1,
-        requests: 3_000_000,
+        requests: 2_000_000,
         ..Scenario::default()
     };
     let mean = run(&scenario, &policy("least-own"), 2).latency.mean();

@@ -7,7 +7,7 @@ use lb_sim::{Policy, Reports, Scenario, run};
 fn mean(policy: &str, clients: usize, period: f64, synchronised: bool) -> f64 {
     let scenario = Scenario {
         clients,
-        requests: 500_000,
+        requests: 300_000,
         reports: Reports {
             period,
             synchronised,
@@ -110,7 +110,7 @@ fn own_requests_tell_nothing_if_clients_are_many_and_speeds_differ() {
         speeds: Speeds::mixed().of(100),
         load: 0.7,
         clients: 100,
-        requests: 500_000,
+        requests: 300_000,
         ..Scenario::default()
     };
     let mean = |name: &str| {
