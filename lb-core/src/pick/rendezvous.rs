@@ -56,7 +56,7 @@ pub struct Rendezvous<S> {
 #[derive(Clone, Copy, Debug)]
 struct Made {
     len: usize,
-    total: u32,
+    total: (u32, bool),
     equal: bool,
 }
 
@@ -370,7 +370,7 @@ impl<S: AsRef<[u32]>> Affine for Rendezvous<S> {
         winner
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.table.map(|table| table.total)
     }
 }
@@ -423,7 +423,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Rendezvous<S> {
                     if *at >= len {
                         self.table = (len > 0).then_some(Made {
                             len,
-                            total: build.census.total,
+                            total: (build.census.total, build.census.even),
                             equal: build.census.least == build.census.most,
                         });
                         self.made_of = Some(version);
@@ -495,7 +495,7 @@ mod tests {
 
     fn shares(weights: &[u16], keys: u32) -> Vec<u32> {
         let names = names(weights.len());
-        let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        let names: Vec<&[u8]> = names.iter().map(std::string::String::as_bytes).collect();
         let candidates: Vec<u16> = (0..weights.len() as u16).collect();
         let pool = SlicePool {
             candidates: &candidates,
@@ -513,7 +513,7 @@ mod tests {
             let key = key_hash(&key.to_le_bytes());
             let slot = rendezvous.pick(&pool, Some(key), &mut Sfc32::new(1)).unwrap();
             counts[slot] += 1;
-            if key % 64 == 0 {
+            if key.is_multiple_of(64) {
                 let table = rendezvous.table().unwrap();
                 let scanned = rendezvous.walk(&pool, key, |_| true);
                 assert_eq!(
@@ -582,7 +582,7 @@ mod tests {
     #[test]
     fn top_is_the_order_in_which_homes_are_refused() {
         let names = names(20);
-        let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        let names: Vec<&[u8]> = names.iter().map(std::string::String::as_bytes).collect();
         let candidates: Vec<u16> = (0..20).collect();
         for weights in [[1_u16; 20], core::array::from_fn(|i| i as u16 + 1)] {
             let mut admitted = [(1 << 20) - 1_u32];
