@@ -21,6 +21,7 @@ mod queue;
 mod random;
 mod reference;
 mod scenario;
+mod strategies;
 mod svg;
 mod sweep;
 mod table;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use lb_core::Duration;
 use lb_core::load::Ended;
-use lb_core::pick::{Adaptive, AnyStrategy, Strategy, StrategyKind, Tabled};
+use lb_core::pick::{Strategy, Tabled};
 use lb_core::rng::Sfc32;
 
 use crate::names::Unknown;
 use crate::reference::{self, WeightedRotation};
+use crate::strategies;
 use crate::view::View;
 
 /// What picks for one client of the simulated world. Every [`Strategy`] is one; put one with a table into [`Kept`].
@@ -74,7 +75,7 @@ type Make = dyn Fn(&Setup<'_>) -> Box<dyn Picker> + Send + Sync;
 /// One under research is a type that implements [`Strategy`]:
 ///
 /// ```
-/// use lb_core::pick::{Pool, Strategy};
+/// use lb_core::pick::{Strategy, Tabled};
 /// use lb_core::rng::Rng;
 /// use lb_sim::{Policy, Scenario, run};
 ///
@@ -176,23 +177,7 @@ impl Policy {
     /// Every policy that has a name: the strategies of `lb-core`, then those for comparison.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let strategies = StrategyKind::ALL.into_iter().map(|kind| {
-            let policy = Self::of(kind.as_str(), move || AnyStrategy::new(kind));
-            match kind {
-                StrategyKind::Random | StrategyKind::RoundRobin | StrategyKind::LeastConnections => {
-                    policy.without_reports().without_latency()
-                }
-                StrategyKind::Corrected | StrategyKind::Hybrid => policy.without_latency(),
-                _ => policy,
-            }
-        });
-        let adaptive = Self::made("adaptive", |setup| {
-            let memory = vec![0_u32; Adaptive::words(setup.speeds.len())];
-            Box::new(Kept(
-                Adaptive::new(memory, setup.seed).expect("it was told how much"),
-            ))
-        });
-        strategies.chain([adaptive]).chain(Self::references()).collect()
+        strategies::all().into_iter().chain(Self::references()).collect()
     }
 
     fn references() -> Vec<Self> {
@@ -203,23 +188,11 @@ impl Policy {
         let all = [
             Self::of("least-reported", || reference::LeastReported),
             Self::of("delta", || reference::Delta),
-            Self::of("choice-of-two-reported", || reference::ChoiceReported(2)),
-            Self::of("choice-of-three-reported", || reference::ChoiceReported(3)),
             Self::of("fastest-own", reference::FastestOwn::default).without_reports(),
             least_own,
             rotation.without_reports(),
         ];
         all.map(|policy| policy.reference().without_latency()).to_vec()
-    }
-
-    /// The shortest reported of so many servers at random; one: a random server.
-    pub(crate) fn of_choices(d: u32) -> Self {
-        Self::of("choices", move || reference::ChoiceReported(d)).without_latency()
-    }
-
-    /// The one with the fewest own requests of so many servers at random.
-    pub(crate) fn of_own_choices(d: u32) -> Self {
-        Self::of("own-choices", move || reference::ChoiceOwn(d)).without_latency()
     }
 
     /// The policies with these names.
@@ -249,14 +222,6 @@ impl fmt::Debug for Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_strategy_of_the_core_is_a_policy() {
-        let names: Vec<String> = Policy::all().into_iter().map(|policy| policy.name).collect();
-        for kind in StrategyKind::ALL {
-            assert!(names.iter().any(|name| name == kind.as_str()), "{kind}");
-        }
-    }
 
     #[test]
     fn an_unknown_name_is_told_all_names() {

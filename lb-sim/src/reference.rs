@@ -90,64 +90,6 @@ impl Strategy for LeastOwn {
     }
 }
 
-/// So many servers at random, and of those the one with the fewest requests in its last report.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ChoiceReported(pub(crate) u32);
-
-impl Strategy for ChoiceReported {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
-        &mut self,
-        pool: &P,
-        _key: Option<u64>,
-        rng: &mut R,
-    ) -> Option<usize> {
-        least_of(self.0, pool, rng, |slot| reported(pool, slot))
-    }
-}
-
-/// So many servers at random, and of those the one with the fewest requests of our own in flight.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ChoiceOwn(pub(crate) u32);
-
-impl Strategy for ChoiceOwn {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
-        &mut self,
-        pool: &P,
-        _key: Option<u64>,
-        rng: &mut R,
-    ) -> Option<usize> {
-        least_of(self.0, pool, rng, |slot| f64::from(pool.own_in_flight(slot)))
-    }
-}
-
-/// Of `d` different candidates at random, at most ten, the admitted one of the lowest cost; any other if none is.
-fn least_of<P: Pool + ?Sized, R: Rng + ?Sized>(
-    d: u32,
-    pool: &P,
-    rng: &mut R,
-    cost: impl Fn(usize) -> f64,
-) -> Option<usize> {
-    let candidates = u32::try_from(pool.len()).ok()?;
-    let (mut best, mut least) = (None, f64::INFINITY);
-    let mut drawn = [u32::MAX; 10];
-    let choices = d.min(candidates).min(10) as usize;
-    for choice in 0..choices {
-        let index = loop {
-            let index = rng.below(candidates);
-            if !drawn[..choice].contains(&index) {
-                break index;
-            }
-        };
-        drawn[choice] = index;
-        let slot = pool.slot(index as usize);
-        let cost = cost(slot);
-        if pool.admits(slot) && cost < least {
-            (best, least) = (Some(slot), cost);
-        }
-    }
-    best.or_else(|| pool.slots().find(|&slot| pool.admits(slot)))
-}
-
 /// The server whose answers came fastest, errors among them, times the requests there: the rule that a server that fails
 /// at once deceives.
 #[derive(Clone, Debug, Default)]

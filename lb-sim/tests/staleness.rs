@@ -97,6 +97,21 @@ fn the_correction_stands_every_age() {
     assert_curve("delta", 1, &[(1.0, 1.07), (100.0, 1.07)], 0.02);
 }
 
+/// The reference's figures for it are those of the corrected estimate, which has its bounds in production.
+#[test]
+fn the_production_estimate_and_the_default_are_as_good() {
+    assert_curve("corrected", 10, &[(1.0, 1.8), (10.0, 1.8), (100.0, 1.9)], 0.15);
+    for (clients, age, at_most) in [
+        (10, 1.0, 1.8),
+        (10, 100.0, 1.9),
+        (100, 1.0, 3.4),
+        (100, 100.0, 6.8),
+    ] {
+        let mean = mean("adaptive", clients, age, false);
+        assert!(mean < at_most, "{clients} clients, age {age}: {mean}");
+    }
+}
+
 #[test]
 fn reports_of_all_at_once_are_worse() {
     // How much worse depends on how ties are broken and how long one looks: no queue is in balance.

@@ -1,9 +1,10 @@
 //! Balls into bins: the fullest of n bins after n balls, each put into the emptiest of d.
 
+use lb_core::pick::By;
 use lb_core::rng::Sfc32;
 use lb_core::{Duration, Instant};
 
-use super::Findings;
+use super::{Findings, best_of};
 use crate::board::Board;
 use crate::chart::{Axis, Chart};
 use crate::policy::{Policy, Setup};
@@ -67,7 +68,7 @@ pub fn findings(grid: &Bins, progress: &Progress<'_>) -> Findings {
     let mut cells = Vec::new();
     for d in [1, 2, 3] {
         for &size in &grid.sizes {
-            cells.push((d, Policy::of_own_choices(d), size));
+            cells.push((d, best_of(d, By::OwnRequests), size));
         }
     }
     let runs: Vec<(&Policy, usize, u64)> = cells
@@ -122,7 +123,7 @@ mod tests {
     fn two_choices_are_exponentially_better_than_one() {
         let fullest = |d| -> Vec<u32> {
             (1..=8)
-                .map(|seed| fullest(&Policy::of_own_choices(d), 65_535, seed))
+                .map(|seed| fullest(&best_of(d, By::OwnRequests), 65_535, seed))
                 .collect()
         };
         assert!(

@@ -10,6 +10,8 @@ pub mod supermarket;
 use std::fmt;
 use std::str::FromStr;
 
+use lb_core::pick::{By, Choices, Random};
+
 use crate::chart::Chart;
 use crate::policy::Policy;
 use crate::scenario::Scenario;
@@ -141,6 +143,17 @@ impl FromStr for Speeds {
                      100 with colons, such as 0.5:1:2, repeated for all servers"
                 )
             })
+    }
+}
+
+/// The best of `d` at random; of one, a random one.
+fn best_of(d: u8, by: By) -> Policy {
+    if d == 1 {
+        Policy::of("random", || Random)
+            .without_reports()
+            .without_latency()
+    } else {
+        Policy::of("choices", move || Choices::new(d, by)).without_latency()
     }
 }
 

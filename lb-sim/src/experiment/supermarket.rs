@@ -1,6 +1,8 @@
 //! The shortest of `d` queues with true lengths, against the supermarket model: how far the simulator can be trusted.
 
-use super::{Findings, Fleet, base};
+use lb_core::pick::By;
+
+use super::{Findings, Fleet, base, best_of};
 use crate::Progress;
 use crate::chart::{Axis, Chart};
 use crate::policy::Policy;
@@ -34,7 +36,7 @@ impl Default for Supermarket {
 /// assert!((lb_sim::experiment::supermarket::fixed_point(0.9, 1) - 10.0).abs() < 0.001);
 /// ```
 #[must_use]
-pub fn fixed_point(load: f64, d: u32) -> f64 {
+pub fn fixed_point(load: f64, d: u8) -> f64 {
     if d == 1 {
         return 1.0 / (1.0 - load);
     }
@@ -46,7 +48,7 @@ pub fn fixed_point(load: f64, d: u32) -> f64 {
 #[must_use]
 pub fn findings(grid: &Supermarket, progress: &Progress<'_>) -> Findings {
     let fleet = &grid.fleet;
-    let policies: Vec<(u32, Policy)> = [1, 2, 3].map(|d| (d, Policy::of_choices(d))).to_vec();
+    let policies: Vec<(u8, Policy)> = [1, 2, 3].map(|d| (d, best_of(d, By::Reported))).to_vec();
     let mut cells = Vec::new();
     for (d, policy) in &policies {
         for &load in &grid.loads {
