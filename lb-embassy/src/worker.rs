@@ -62,7 +62,7 @@ impl<F: FnMut(Request<'_>, &mut [u8]) -> Result<usize, Refusal>> Handler for F {
 /// All the memory of a [`Worker`], usually in a `StaticCell`: `GUESTS` edges at once, the last `CALLS` calls of each
 /// remembered with `RESPONSE` bytes of response, datagrams of `DATAGRAM` bytes.
 ///
-/// A longer response is sent, but not repeated when it was lost: its call fails. `RESPONSE` counts up to 64 bytes beside
+/// A longer response is sent, but not repeated when it was lost: its call fails. `RESPONSE` counts up to 78 bytes beside
 /// the answer. A guest takes 360 bytes and `CALLS × RESPONSE`; `DATAGRAM` is taken five times.
 pub struct WorkerStorage<
     const GUESTS: usize,

@@ -13,6 +13,8 @@ const KEPT: usize = 8;
 pub(crate) struct Posted {
     pub(crate) figures: LoadFigures,
     pub(crate) received: Instant,
+    /// From when on it is no longer used, as `LoadCache::fresh` has it.
+    pub(crate) expires: Instant,
     /// Its sequence number; 0: none yet.
     pub(crate) seq: u32,
 }
@@ -31,9 +33,27 @@ pub(crate) struct Board {
     answered: Vec<Posted>,
     /// A report is lost on its way to a client if a hash of the two is below.
     loss: u64,
+    /// A report is used for this long, the last moment included.
     ttl: Duration,
     servers: usize,
 }
+
+/// What is known of a server that was never heard.
+static NOTHING: Posted = Posted {
+    figures: LoadFigures {
+        in_flight: 0,
+        queued: 0,
+        capacity: 0,
+        clients: 0,
+        rate_milli: 0,
+        latency_us: 0,
+        errors_milli: 0,
+        utilization: 0,
+    },
+    received: Instant::ZERO,
+    expires: Instant::ZERO,
+    seq: 0,
+};
 
 impl Board {
     pub(crate) fn new(servers: usize, loss: f64, ttl: Duration, clients_with_answers: usize) -> Self {
@@ -49,7 +69,7 @@ impl Board {
 
     /// A heartbeat of a server reaches the clients.
     pub(crate) fn post(&mut self, server: usize, now: Instant, report: &LoadReport) {
-        self.posted[server] = posted(now, report);
+        self.posted[server] = self.posted(now, report);
         if let Some(kept) = self.kept.get_mut(server) {
             kept.rotate_right(1);
             kept[0] = self.posted[server];
@@ -58,8 +78,9 @@ impl Board {
 
     /// A response with a report reaches a client.
     pub(crate) fn answer(&mut self, client: usize, server: usize, now: Instant, report: &LoadReport) {
+        let posted = self.posted(now, report);
         if let Some(place) = self.answered.get_mut(client * self.servers + server) {
-            *place = posted(now, report);
+            *place = posted;
         }
     }
 
@@ -75,37 +96,41 @@ impl Board {
     }
 
     /// The last report that reached a client; its `seq` is 0 if none did.
-    #[inline]
-    pub(crate) fn latest(&self, client: usize, server: usize) -> Posted {
+    #[inline(always)]
+    pub(crate) fn latest(&self, client: usize, server: usize) -> &Posted {
+        if self.kept.is_empty() && self.answered.is_empty() {
+            return self.posted.get(server).unwrap_or(&NOTHING);
+        }
+        self.latest_of(client, server)
+    }
+
+    fn latest_of(&self, client: usize, server: usize) -> &Posted {
         let heard = match self.kept.get(server) {
-            None => self.posted[server],
+            None => &self.posted[server],
             Some(kept) => kept
                 .iter()
                 .find(|posted| !self.lost(client, server, posted.seq))
-                .copied()
-                .unwrap_or_default(),
+                .unwrap_or(&NOTHING),
         };
         match self.answered.get(client * self.servers + server) {
-            Some(answered) if answered.seq > heard.seq => *answered,
+            Some(answered) if answered.seq > heard.seq => answered,
             _ => heard,
         }
     }
 
-    /// Whether a report is young enough to be used, as `LoadCache::fresh` has it.
-    pub(crate) fn fresh(&self, posted: &Posted, now: Instant) -> bool {
-        posted.seq > 0 && now.since(posted.received) <= self.ttl
-    }
-
     fn lost(&self, client: usize, server: usize, seq: u32) -> bool {
-        let place = (client as u64) << 48 ^ (server as u64) << 32 ^ u64::from(seq);
+        let place = ((client as u64) << 48) ^ ((server as u64) << 32) ^ u64::from(seq);
         mix(place.wrapping_mul(0x9e37_79b9_7f4a_7c15)) < self.loss
     }
-}
 
-fn posted(now: Instant, report: &LoadReport) -> Posted {
-    Posted {
-        figures: report.figures(),
-        received: now,
-        seq: report.version.seq as u32,
+    fn posted(&self, now: Instant, report: &LoadReport) -> Posted {
+        Posted {
+            figures: report.figures(),
+            received: now,
+            expires: now
+                .saturating_add(self.ttl)
+                .saturating_add(Duration::from_micros(1)),
+            seq: report.version.seq as u32,
+        }
     }
 }

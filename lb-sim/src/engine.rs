@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lb_core::load::{Finished, LoadMeter, LoadReport};
+use lb_core::load::{Ended, Finished, LoadMeter, LoadReport, OwnLatency};
 use lb_core::rng::{Rng, Sfc32};
 use lb_core::{Duration, Instant};
 
@@ -56,6 +56,8 @@ struct Engine<'a> {
     clients: Vec<Client>,
     /// By client and server.
     seats: Vec<Seat>,
+    /// How long a client's requests took, by client and server; empty if nobody reads it.
+    measured: Vec<OwnLatency>,
     /// When a client last asked a server, by client and server; empty unless servers count those who ask.
     asked: Vec<f64>,
     candidates: Candidates,
@@ -65,6 +67,8 @@ struct Engine<'a> {
     heartbeats: Heartbeats,
     /// Reports under way: they all take equally long.
     under_way: VecDeque<(f64, usize, LoadReport)>,
+    /// Somebody reads reports, so that servers have to measure themselves.
+    listens: bool,
     /// Clients know the load at every moment.
     live: bool,
     rate: f64,
@@ -83,11 +87,11 @@ impl<'a> Engine<'a> {
         let servers = scenario.speeds.len();
         let reports = &scenario.reports;
         let listens = policy.reads_reports();
-        let mut orders = Source::new(seed, 5);
+        let mut own = Source::new(seed, 6);
         let mut setup = || Setup {
             speeds: &scenario.speeds,
             clients: scenario.clients,
-            seed: orders.word(),
+            seed: own.word(),
         };
         let by_pair = |wanted: bool| if wanted { servers * scenario.clients } else { 0 };
         let total_speed: f64 = scenario.speeds.iter().sum();
@@ -105,17 +109,15 @@ impl<'a> Engine<'a> {
                 })
                 .collect(),
             seats: vec![Seat::default(); servers * scenario.clients],
+            measured: vec![OwnLatency::new(OwnLatency::HALF_LIFE); by_pair(policy.reads_latency())],
             asked: vec![f64::NEG_INFINITY; by_pair(reports.count == Count::Asked)],
-            candidates: Candidates {
-                slots: (0..servers as u16).collect(),
-                admitted: vec![true; servers],
-                weights: scenario
+            candidates: Candidates::all(
+                scenario
                     .speeds
                     .iter()
                     .map(|&speed| scenario.stated.weight(speed))
                     .collect(),
-                version: 0,
-            },
+            ),
             board: Board::new(
                 servers,
                 reports.loss,
@@ -141,6 +143,7 @@ impl<'a> Engine<'a> {
             calendar: Calendar::new(servers),
             heartbeats: Heartbeats::new(scenario, listens, &mut Source::new(seed, 5)),
             under_way: VecDeque::new(),
+            listens,
             live: reports.period == 0.0 && listens,
             rate: scenario.load * total_speed,
             total_speed,
@@ -218,10 +221,6 @@ impl<'a> Engine<'a> {
             return;
         };
         self.outcome.sent[server] += u64::from(measured);
-        if self.servers[server].broken || self.servers[server].dead {
-            self.fail(measured);
-            return;
-        }
         let place = self.place(client, server);
         let latest = self.board.latest(client, server).seq;
         self.seats[place].begin(latest);
@@ -229,18 +228,24 @@ impl<'a> Engine<'a> {
             *asked = now;
         }
         let there = &mut self.servers[server];
-        let arrival = there.meter.begin(instant(now));
-        there.queue.push(
-            now,
-            Job {
-                sent: now,
-                arrival,
-                work,
-                client: client as u32,
-                measured,
+        let job = Job {
+            sent: now,
+            arrival: if self.listens {
+                there.meter.begin(instant(now))
+            } else {
+                there.meter.present()
             },
-        );
-        self.calendar.set(server, self.servers[server].queue.next());
+            work,
+            client: client as u32,
+            measured,
+        };
+        if there.broken || there.dead {
+            self.measure(&job, server, now, Finished::Failed);
+            self.failed(&job, server, now);
+        } else {
+            there.queue.push(now, job);
+            self.calendar.set(server, there.queue.next());
+        }
         self.changed(server, now);
     }
 
@@ -261,6 +266,7 @@ impl<'a> Engine<'a> {
             client,
             candidates: &self.candidates,
             seats: &self.seats[client * servers..][..servers],
+            measured: self.measured.get(client * servers..).unwrap_or(&[]),
             board: &self.board,
         };
         let Client { picker, version } = &mut self.clients[client];
@@ -277,30 +283,48 @@ impl<'a> Engine<'a> {
         let Some(job) = there.queue.pop(now) else { return };
         self.calendar.set(server, there.queue.next());
         let latency = now - job.sent;
-        there
-            .meter
-            .finish(instant(now), job.arrival, Finished::Answered(span(latency)));
+        self.measure(&job, server, now, Finished::Answered(span(latency)));
         self.outcome.completed += 1;
         if job.measured {
             self.outcome.latency.add(latency);
             self.outcome.counted_late += u64::from(latency > self.scenario.deadline);
         }
-        self.release(&job, server);
+        self.release(&job, server, now, Ended::Answered(span(latency)));
         self.changed(server, now);
-        if self.scenario.reports.on_responses {
+        if self.scenario.reports.on_responses && self.listens {
             let report = self.report(server, now);
             self.board
                 .answer(job.client as usize, server, instant(now), &report);
         }
     }
 
+    /// The server learns that a request ended.
+    fn measure(&mut self, job: &Job, server: usize, now: f64, finished: Finished) {
+        if self.listens {
+            self.servers[server]
+                .meter
+                .finish(instant(now), job.arrival, finished);
+        }
+    }
+
     /// The client learns that its request ended.
-    fn release(&mut self, job: &Job, server: usize) {
+    fn release(&mut self, job: &Job, server: usize, now: f64, ended: Ended) {
         let client = job.client as usize;
         let latest = self.board.latest(client, server).seq;
         let place = self.place(client, server);
         self.seats[place].finish(latest);
-        self.clients[client].picker.ended(server);
+        if let Some(measured) = self.measured.get_mut(place) {
+            measured.record(instant(now), ended);
+        }
+        self.clients[client]
+            .picker
+            .ended(server, span(now - job.sent), ended);
+    }
+
+    /// A request that was sent fails.
+    fn failed(&mut self, job: &Job, server: usize, now: f64) {
+        self.release(job, server, now, Ended::Failed { retry_after: None });
+        self.fail(job.measured);
     }
 
     fn fail(&mut self, measured: bool) {
@@ -379,11 +403,8 @@ impl<'a> Engine<'a> {
             What::Dead(server) => {
                 self.servers[server].dead = true;
                 for job in self.servers[server].queue.drain() {
-                    self.servers[server]
-                        .meter
-                        .finish(instant(now), job.arrival, Finished::GivenUp);
-                    self.release(&job, server);
-                    self.fail(job.measured);
+                    self.measure(&job, server, now, Finished::GivenUp);
+                    self.failed(&job, server, now);
                 }
                 self.calendar.set(server, f64::INFINITY);
             }
@@ -392,6 +413,14 @@ impl<'a> Engine<'a> {
                 let there = &mut self.servers[server];
                 (there.dead, there.broken) = (false, false);
                 self.board.forget(server);
+                for measured in self
+                    .measured
+                    .iter_mut()
+                    .skip(server)
+                    .step_by(self.scenario.speeds.len())
+                {
+                    *measured = OwnLatency::new(OwnLatency::HALF_LIFE);
+                }
                 self.admit(server, true);
             }
         }

@@ -9,6 +9,7 @@
 
 mod board;
 mod calendar;
+mod chart;
 mod engine;
 pub mod experiment;
 mod histogram;
@@ -20,11 +21,14 @@ mod queue;
 mod random;
 mod reference;
 mod scenario;
+mod strategies;
+mod svg;
 mod sweep;
 mod table;
 mod view;
 mod work;
 
+pub use chart::{Axis, Chart, Panel, Series};
 pub use engine::run;
 pub use histogram::Histogram;
 pub use names::Unknown;

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lb_core::pick::{AnyStrategy, Strategy, StrategyKind, Tabled};
+use lb_core::Duration;
+use lb_core::load::Ended;
+use lb_core::pick::{Strategy, Tabled};
 use lb_core::rng::Sfc32;
 
 use crate::names::Unknown;
 use crate::reference::{self, WeightedRotation};
+use crate::strategies;
 use crate::view::View;
 
 /// What picks for one client of the simulated world. Every [`Strategy`] is one; put one with a table into [`Kept`].
@@ -15,14 +18,14 @@ pub trait Picker: Send {
     /// A server, or `None` if none is admitted.
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize>;
 
-    /// A request of its own ended at a server.
-    fn ended(&mut self, server: usize) {
-        let _ = server;
-    }
-
     /// Servers came, left or changed: called before the first pick and whenever the pool's version has changed.
     fn renew(&mut self, view: &View<'_>) {
         let _ = view;
+    }
+
+    /// A request to a server ended, so long after it began: for policies that keep counts of their own.
+    fn ended(&mut self, server: usize, after: Duration, ended: Ended) {
+        let _ = (server, after, ended);
     }
 }
 
@@ -31,7 +34,7 @@ impl<S: Strategy + Send> Picker for S {
         self.pick(view, key, rng)
     }
 
-    fn ended(&mut self, server: usize) {
+    fn ended(&mut self, server: usize, _: Duration, _: Ended) {
         Strategy::ended(self, server);
     }
 }
@@ -45,7 +48,7 @@ impl<S: Strategy + Tabled + Send> Picker for Kept<S> {
         self.0.pick(view, key, rng)
     }
 
-    fn ended(&mut self, server: usize) {
+    fn ended(&mut self, server: usize, _: Duration, _: Ended) {
         self.0.ended(server);
     }
 
@@ -61,7 +64,7 @@ pub struct Setup<'a> {
     pub speeds: &'a [f64],
     /// How many clients there are.
     pub clients: usize,
-    /// Another one for every client.
+    /// Another one for every client, the same in every run with the same seed.
     pub seed: u64,
 }
 
@@ -72,7 +75,7 @@ type Make = dyn Fn(&Setup<'_>) -> Box<dyn Picker> + Send + Sync;
 /// One under research is a type that implements [`Strategy`]:
 ///
 /// ```
-/// use lb_core::pick::{Pool, Strategy};
+/// use lb_core::pick::{Strategy, Tabled};
 /// use lb_core::rng::Rng;
 /// use lb_sim::{Policy, Scenario, run};
 ///
@@ -95,6 +98,7 @@ pub struct Policy {
     name: String,
     reference: bool,
     reads_reports: bool,
+    reads_latency: bool,
     make: Arc<Make>,
 }
 
@@ -114,6 +118,7 @@ impl Policy {
             name: name.to_owned(),
             reference: false,
             reads_reports: true,
+            reads_latency: true,
             make: Arc::new(make),
         }
     }
@@ -129,6 +134,13 @@ impl Policy {
     #[must_use]
     pub fn without_reports(mut self) -> Self {
         self.reads_reports = false;
+        self
+    }
+
+    /// It picks the same however long its requests take, so that nobody need measure it.
+    #[must_use]
+    pub fn without_latency(mut self) -> Self {
+        self.reads_latency = false;
         self
     }
 
@@ -150,6 +162,12 @@ impl Policy {
         self.reads_reports
     }
 
+    /// Whether it looks at how long its own requests took, or failed.
+    #[must_use]
+    pub const fn reads_latency(&self) -> bool {
+        self.reads_latency
+    }
+
     /// A picker for one client.
     #[must_use]
     pub fn picker(&self, setup: &Setup<'_>) -> Box<dyn Picker> {
@@ -159,38 +177,22 @@ impl Policy {
     /// Every policy that has a name: the strategies of `lb-core`, then those for comparison.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let strategies = StrategyKind::ALL.into_iter().map(|kind| {
-            let policy = Self::of(kind.as_str(), move || AnyStrategy::new(kind));
-            match kind {
-                StrategyKind::Random | StrategyKind::RoundRobin | StrategyKind::LeastConnections => {
-                    policy.without_reports()
-                }
-                _ => policy,
-            }
-        });
-        strategies.chain(Self::references()).collect()
+        strategies::all().into_iter().chain(Self::references()).collect()
     }
 
     fn references() -> Vec<Self> {
-        vec![
-            Self::made("adaptive", |setup| {
-                Box::new(Kept(
-                    lb_core::pick::Adaptive::new(vec![0_u32; 2 * setup.speeds.len()], setup.seed).unwrap(),
-                ))
-            }),
-            Self::of("least-reported", || reference::LeastReported).reference(),
-            Self::of("delta", || reference::Delta).reference(),
-            Self::of("least-own", || reference::LeastOwn)
-                .reference()
-                .without_reports(),
-            Self::of("choice-of-two-reported", || reference::ChoiceReported(2)).reference(),
-            Self::of("choice-of-three-reported", || reference::ChoiceReported(3)).reference(),
-            Self::made("weighted-rotation", |setup| {
-                Box::new(WeightedRotation::new(setup.speeds))
-            })
-            .reference()
-            .without_reports(),
-        ]
+        let least_own = Self::of("least-own", || reference::LeastOwn).without_reports();
+        let rotation = Self::made("weighted-rotation", |setup| {
+            Box::new(WeightedRotation::new(setup.speeds))
+        });
+        let all = [
+            Self::of("least-reported", || reference::LeastReported),
+            Self::of("delta", || reference::Delta),
+            Self::of("fastest-own", reference::FastestOwn::default).without_reports(),
+            least_own,
+            rotation.without_reports(),
+        ];
+        all.map(|policy| policy.reference().without_latency()).to_vec()
     }
 
     /// The policies with these names.
@@ -220,14 +222,6 @@ impl fmt::Debug for Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_strategy_of_the_core_is_a_policy() {
-        let names: Vec<String> = Policy::all().into_iter().map(|policy| policy.name).collect();
-        for kind in StrategyKind::ALL {
-            assert!(names.iter().any(|name| name == kind.as_str()), "{kind}");
-        }
-    }
 
     #[test]
     fn an_unknown_name_is_told_all_names() {

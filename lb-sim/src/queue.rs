@@ -282,12 +282,14 @@ impl Sharing {
 
 #[cfg(test)]
 mod tests {
+    use lb_core::load::LoadMeter;
+
     use super::*;
 
     fn job(client: u32, work: f64) -> Job {
         Job {
             sent: 0.0,
-            arrival: lb_core::load::LoadMeter::new(1, 0).present(),
+            arrival: LoadMeter::new(1, 0).present(),
             work,
             client,
             measured: true,

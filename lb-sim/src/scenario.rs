@@ -114,10 +114,15 @@ impl Default for Reports {
 }
 
 impl Reports {
-    /// How long a report is used: two heartbeats and the delay, as by default in production.
+    /// How long a report is used: two heartbeats and the delay, as by default in production; for ever if clients know
+    /// all at every moment.
     #[must_use]
     pub fn time_to_live(&self) -> f64 {
-        2.0 * self.period + self.delay
+        if self.period == 0.0 {
+            f64::INFINITY
+        } else {
+            2.0 * self.period + self.delay
+        }
     }
 }
 

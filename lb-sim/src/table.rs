@@ -127,6 +127,12 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The names of the columns.
+    #[must_use]
+    pub fn columns(&self) -> &[&'static str] {
+        &self.columns
+    }
+
     /// The rows.
     #[must_use]
     pub fn rows(&self) -> &[Vec<Cell>] {

@@ -1,7 +1,9 @@
 //! The options of `lb sim`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
-use lb_sim::experiment::{Speeds, stale};
+use lb_sim::experiment::{Fleet, Speeds, bins, mixed, ramp, sinkhole, stale, supermarket};
 use lb_sim::{Discipline, Policy, Seeds, Stated, Work};
 
 /// Try strategies on simulated servers: old load reports, unequal machines, overload, failures.
@@ -12,12 +14,18 @@ use lb_sim::{Discipline, Policy, Seeds, Stated, Work};
 #[derive(Debug, Subcommand)]
 pub(crate) enum SimCommand {
     Stale(StaleArgs),
+    Mixed(MixedArgs),
+    Sinkhole(SinkholeArgs),
+    Ramp(RampArgs),
+    Supermarket(SupermarketArgs),
+    Bins(BinsArgs),
 }
 
 /// Latency of every policy when load reports grow old.
 ///
 /// A server sends its load once in AGE mean service times; clients pick with what they know. Without options, the
-/// whole grid is run: 168 combinations for each policy, which takes about half an hour.
+/// whole grid is run: 168 combinations for each policy. That takes about half an hour on two cores, and a tenth of it
+/// with --seeds 1.
 #[derive(Debug, Args)]
 pub(crate) struct StaleArgs {
     /// Times between the reports of a server, in mean service times; 0: always up to date
@@ -51,21 +59,149 @@ pub(crate) struct StaleArgs {
     /// What servers state as their capacity: speed (in proportion to it), equal, nothing
     #[arg(long, value_name = "NAME", default_value = "speed")]
     capacity: Stated,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
+    servers: u64,
     #[command(flatten)]
-    common: CommonArgs,
+    fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// What every experiment with policies has.
+/// Latency by load when some servers are faster than others, with and without knowing by how much.
 #[derive(Debug, Args)]
-pub(crate) struct CommonArgs {
-    /// Who picks; all there are if not given
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = policy)]
-    policies: Vec<Policy>,
+pub(crate) struct MixedArgs {
+    /// Loads as shares of what all servers can do
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0.4,0.5,0.6,0.7,0.8,0.9", value_parser = load)]
+    load: Vec<f64>,
+    /// Times between the reports of a server, in mean service times; 0: always up to date
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10", value_parser = age)]
+    ages: Vec<f64>,
+    /// Numbers of clients that pick
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10,100", value_parser = count(10_000))]
+    clients: Vec<u64>,
+    /// Speeds of the servers: equal, mixed (half 0.5, half 1.5), or your own such as 0.5:1:2
+    #[arg(long, value_name = "SPEEDS", default_value = "mixed")]
+    speeds: Speeds,
+    /// How servers serve: fifo, ps (processor sharing)
+    #[arg(long, value_name = "NAME", default_value = "fifo")]
+    discipline: Discipline,
+    /// How much work requests are: constant, exponential, bimodal, hyperexponential, heavy-tailed, normal
+    #[arg(long, value_name = "NAME", default_value = "exponential")]
+    work: Work,
+    /// What servers state as their capacity: speed (in proportion to it), equal, nothing
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "speed,equal"
+    )]
+    capacity: Vec<Stated>,
     /// Number of servers
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
     servers: u64,
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Failed requests when some servers answer everything with an error, at once, and so look idle.
+#[derive(Debug, Args)]
+pub(crate) struct SinkholeArgs {
+    /// How many servers fail
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = count(65_535))]
+    broken: u64,
+    /// Loads as shares of what all servers can do
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0.3,0.5,0.7,0.8", value_parser = load)]
+    load: Vec<f64>,
+    /// Number of clients that pick
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(10_000))]
+    clients: u64,
+    /// Time between the reports of a server, in mean service times; 0: always up to date
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = age)]
+    age: f64,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count(65_535))]
+    servers: u64,
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Latency and errors when load rises above what is owned of machines that are shared with others.
+///
+/// After Figure 6 of the paper on Prequal (NSDI 2024): a load of 1 is all that is owned; machines whose neighbours are
+/// idle do three times as much, half of them at any time.
+#[derive(Debug, Args)]
+pub(crate) struct RampArgs {
+    /// Loads as shares of what is owned
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = load,
+          default_value = "0.75,0.83,0.93,1.03,1.14,1.27,1.41,1.57,1.74")]
+    load: Vec<f64>,
+    /// Number of clients that pick
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(10_000))]
+    clients: u64,
+    /// Time between the reports of a server, in mean service times; 0: always up to date
+    #[arg(long, value_name = "TIME", default_value = "3", value_parser = age)]
+    age: f64,
+    /// A response that takes longer is an error, in mean service times
+    #[arg(long, value_name = "TIME", default_value = "50", value_parser = age)]
+    deadline: f64,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
+    servers: u64,
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// The shortest of d queues against the theory of it: how far the simulator can be trusted.
+#[derive(Debug, Args)]
+pub(crate) struct SupermarketArgs {
+    /// Loads as shares of what all servers can do
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0.5,0.7,0.8,0.9,0.95", value_parser = load)]
+    load: Vec<f64>,
+    /// Number of servers
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
+    servers: u64,
+    #[command(flatten)]
+    runs: RunArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// The fullest of n bins after n balls, each put into the emptiest of 1, 2 and 3 at random.
+#[derive(Debug, Args)]
+pub(crate) struct BinsArgs {
+    /// Numbers of bins
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "256,4096,65535", value_parser = count(65_535))]
+    sizes: Vec<u64>,
+    /// Runs of each kind, each with a seed of its own
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = count(1_000))]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Who picks among how many.
+#[derive(Debug, Args)]
+struct FleetArgs {
+    /// Who picks; everybody there is if not given
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = policy)]
+    policies: Vec<Policy>,
+    #[command(flatten)]
+    runs: RunArgs,
+}
+
+/// How much is run.
+#[derive(Debug, Args)]
+struct RunArgs {
     /// Requests in each run; the first quarter is not counted
     #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = count(1_000_000_000))]
     requests: u64,
@@ -83,42 +219,115 @@ pub(crate) struct OutputArgs {
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Draw a chart into this file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 impl StaleArgs {
     pub(crate) fn grid(&self) -> stale::Grid {
         stale::Grid {
-            policies: self.common.policies(),
+            fleet: self.fleet.fleet(self.servers),
             ages: self.ages.clone(),
-            clients: self.clients.iter().map(|&clients| clients as usize).collect(),
+            clients: sizes(&self.clients),
             speeds: self.speeds.clone(),
             disciplines: self.discipline.clone(),
             works: self.work.clone(),
-            servers: self.common.servers as usize,
             load: self.load,
             stated: self.capacity,
-            requests: self.common.requests,
-            seeds: self.common.seeds(),
             ..stale::Grid::default()
         }
     }
 }
 
-impl CommonArgs {
-    fn policies(&self) -> Vec<Policy> {
-        if self.policies.is_empty() {
+impl MixedArgs {
+    pub(crate) fn grid(&self) -> mixed::Mixed {
+        mixed::Mixed {
+            fleet: self.fleet.fleet(self.servers),
+            loads: self.load.clone(),
+            ages: self.ages.clone(),
+            clients: sizes(&self.clients),
+            speeds: self.speeds.clone(),
+            stated: self.capacity.clone(),
+            discipline: self.discipline,
+            work: self.work,
+        }
+    }
+}
+
+impl SinkholeArgs {
+    pub(crate) fn grid(&self) -> sinkhole::Sinkhole {
+        sinkhole::Sinkhole {
+            fleet: self.fleet.fleet(self.servers),
+            broken: self.broken as usize,
+            loads: self.load.clone(),
+            clients: self.clients as usize,
+            age: self.age,
+        }
+    }
+}
+
+impl RampArgs {
+    pub(crate) fn grid(&self) -> ramp::Ramp {
+        ramp::Ramp {
+            fleet: self.fleet.fleet(self.servers),
+            loads: self.load.clone(),
+            clients: self.clients as usize,
+            age: self.age,
+            deadline: self.deadline,
+        }
+    }
+}
+
+impl SupermarketArgs {
+    pub(crate) fn grid(&self) -> supermarket::Supermarket {
+        supermarket::Supermarket {
+            fleet: self.runs.fleet(Vec::new(), self.servers),
+            loads: self.load.clone(),
+        }
+    }
+}
+
+impl BinsArgs {
+    pub(crate) fn grid(&self) -> bins::Bins {
+        bins::Bins {
+            sizes: sizes(&self.sizes),
+            seeds: seeds(self.seed, self.seeds),
+        }
+    }
+}
+
+impl FleetArgs {
+    fn fleet(&self, servers: u64) -> Fleet {
+        let policies = if self.policies.is_empty() {
             Policy::all()
         } else {
             self.policies.clone()
-        }
+        };
+        self.runs.fleet(policies, servers)
     }
+}
 
-    fn seeds(&self) -> Seeds {
-        Seeds {
-            first: self.seed,
-            count: self.seeds as u32,
+impl RunArgs {
+    fn fleet(&self, policies: Vec<Policy>, servers: u64) -> Fleet {
+        Fleet {
+            policies,
+            servers: servers as usize,
+            requests: self.requests,
+            seeds: seeds(self.seed, self.seeds),
         }
     }
+}
+
+const fn seeds(first: u64, count: u64) -> Seeds {
+    Seeds {
+        first,
+        count: count as u32,
+    }
+}
+
+fn sizes(counts: &[u64]) -> Vec<usize> {
+    counts.iter().map(|&count| count as usize).collect()
 }
 
 fn policy(name: &str) -> Result<Policy, String> {

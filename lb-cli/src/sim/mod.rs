@@ -2,11 +2,12 @@
 
 mod args;
 
+use std::fs;
 use std::io::{self, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lb_sim::experiment::{Findings, stale};
+use lb_sim::experiment::{Findings, bins, mixed, ramp, sinkhole, stale, supermarket};
 
 use args::OutputArgs;
 pub(crate) use args::SimCommand;
@@ -20,6 +21,11 @@ pub(crate) fn run(command: &SimCommand) -> Result<()> {
     };
     let (findings, output) = match command {
         SimCommand::Stale(args) => (stale::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Mixed(args) => (mixed::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Sinkhole(args) => (sinkhole::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Ramp(args) => (ramp::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Supermarket(args) => (supermarket::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Bins(args) => (bins::findings(&args.grid(), &progress), &args.output),
     };
     bar.finish_and_clear();
     print(&findings, output, &mut io::stdout().lock())
@@ -33,6 +39,9 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn print(findings: &Findings, output: &OutputArgs, out: &mut impl Write) -> Result<()> {
+    if let Some(file) = &output.svg {
+        fs::write(file, findings.chart.svg()).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if output.json {
         write!(out, "{}", findings.table.json())?;
     } else {

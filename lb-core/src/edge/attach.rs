@@ -1,7 +1,7 @@
 //! Time: handshakes, heartbeats, and what silence means.
 
 use super::place::{Link, owed};
-use super::{Edge, HOMES, LATE_TURNS_MAX};
+use super::{Edge, HOMES, LATE_TURNS_MAX, NEVER};
 use crate::fmt::debug;
 use crate::health::Verdict;
 use crate::time::{Duration, Instant};
@@ -40,14 +40,14 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     /// When [`Edge::handle_timeout`] is to be called next, if nothing else happens before. It may turn out that there was
     /// nothing to do.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Instant> {
-        self.promised
+    pub fn next_deadline(&self) -> Option<Instant> {
+        (self.promised != NEVER).then_some(self.promised)
     }
 
     /// Does what time makes due. `random` gives 16 fresh bytes of a good source; it is asked once for each handshake.
     pub fn handle_timeout(&mut self, now: Instant, random: &mut dyn FnMut() -> [u8; RANDOM_BYTES]) {
         self.advance(now);
-        self.promised = None;
+        self.promised = NEVER;
         self.dirty = true;
         if self.leaving || !self.link_up {
             return;
@@ -65,8 +65,10 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     /// Takes in the time. If the edge slept through its promise, the servers are forgiven that time.
     pub(super) fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        let Some(promised) = self.promised else { return };
-        let late = self.now.since(promised);
+        if self.promised == NEVER {
+            return;
+        }
+        let late = self.now.since(self.promised);
         if late <= self.quarter() {
             if self.now.since(self.late_at) > self.timers.heartbeat() {
                 self.late_turns = 0;
@@ -76,7 +78,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
         debug!("late by {} us: servers are forgiven that time", late.as_micros());
         self.counters.late = self.counters.late.saturating_add(1);
         self.late_turns = self.late_turns.saturating_add(1);
-        self.promised = Some(self.now);
+        self.promised = self.now;
         self.late_at = self.now;
         if self.late_turns > LATE_TURNS_MAX {
             return;

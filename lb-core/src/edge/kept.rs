@@ -4,7 +4,7 @@ use crate::load::{LoadFigures, LoadReport, ReportVersion};
 use crate::pick::Load;
 use crate::time::{Duration, Instant};
 
-/// The last report of a server and our own calls there: 40 bytes, where a [`crate::load::Endpoint`] takes 104. What only
+/// The last report of a server and our own calls there: 40 bytes, where a [`crate::load::Endpoint`] takes 112. What only
 /// the hybrid score needs is left out; the order of reports is that of [`crate::load::CachedLoad::merge`].
 #[derive(Clone, Debug)]
 pub(super) struct Kept {

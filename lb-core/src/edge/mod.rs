@@ -71,6 +71,9 @@ pub const HOMES: usize = 2;
 /// [`crate::node::LATE_TURNS_MAX`].
 const LATE_TURNS_MAX: u8 = crate::node::LATE_TURNS_MAX;
 
+/// Nothing is due.
+const NEVER: Instant = Instant::from_micros(u64::MAX);
+
 /// The edge itself: room for `SERVERS` servers, sessions with `SESSIONS` of them, `CALLS` calls at once and `TAGS` bytes
 /// of tags for each server.
 ///
@@ -112,7 +115,8 @@ pub struct Edge<
     link_up: bool,
     link_changed: Instant,
     now: Instant,
-    promised: Option<Instant>,
+    /// Or [`NEVER`], which is half as large as an option.
+    promised: Instant,
     late_turns: u8,
     late_at: Instant,
     load: LoadReport,
@@ -170,7 +174,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
             link_up: true,
             link_changed: now,
             now,
-            promised: Some(now),
+            promised: now,
             late_turns: 0,
             late_at: now,
             load: LoadReport::default(),
@@ -284,11 +288,7 @@ impl<const SERVERS: usize, const SESSIONS: usize, const CALLS: usize, const TAGS
     #[cfg_attr(target_os = "none", inline(never))]
     fn urge_at(&mut self, at: Instant) {
         if self.link_up && !self.leaving {
-            self.promised = Some(
-                self.promised
-                    .map_or(at, |promised| promised.min(at))
-                    .max(self.now),
-            );
+            self.promised = self.promised.min(at).max(self.now);
         }
     }
 

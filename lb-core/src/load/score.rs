@@ -79,7 +79,7 @@ impl HybridWeights {
 }
 
 /// `1000 * part / whole`, at most 1000, in 32-bit arithmetic.
-fn per_mille(part: u32, whole: u32) -> u32 {
+pub(super) fn per_mille(part: u32, whole: u32) -> u32 {
     // At most 22 bits each: the product fits 32 bits and the ratio keeps 21.
     let bits = 32_u32.saturating_sub(part.max(whole).leading_zeros());
     let shift = bits.saturating_sub(22);

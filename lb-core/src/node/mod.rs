@@ -44,9 +44,10 @@ use crate::rng::{Rng, Sfc32};
 use crate::time::{Duration, Instant};
 use crate::wire;
 
+pub use crate::pick::PickError;
 pub use config::{Config, ConfigError, FORGET_DEFAULT};
 pub use event::{Counters, Event, Refusal};
-pub use select::{PickError, Request, Ticket};
+pub use select::{Request, Ticket};
 pub use transmit::Transmit;
 
 /// How many inputs may come late, with no punctual period in between, before lateness is no longer forgiven.

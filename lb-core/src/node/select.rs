@@ -1,13 +1,14 @@
 //! Picking among the peers a node knows.
 
-use core::fmt;
-
 use super::{Node, Phase};
 use crate::id::NodeId;
 use crate::load::{Ended, LoadCache};
 use crate::member::{Admission, Filter, Liveness, Role, Table};
-use crate::pick::{Load, Pool, SlotSet, Strategy};
+use crate::pick::{Found, Load, PickError, Pool, SlotSet, Strategy, Tabled};
 use crate::time::Instant;
+
+/// Units of work that a pick spends on the strategy's table when the candidates have changed.
+const UPDATE_BUDGET: u32 = 64;
 
 /// Which peers may be picked.
 ///
@@ -79,34 +80,6 @@ impl Ticket {
     }
 }
 
-/// Nobody could be picked. No state changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum PickError {
-    /// No worker is known that is alive and takes requests.
-    NoWorkers,
-    /// There are workers, but none with matching tags.
-    NoMatch,
-    /// Every matching worker was tried already.
-    AllTried,
-    /// Every matching worker that was not tried is full.
-    AllAtCapacity,
-}
-
-impl fmt::Display for PickError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoWorkers => "no workers: none is alive and open; start one or check the seeds",
-            Self::NoMatch => "no worker matches the filter: check the tags of the workers",
-            Self::AllTried => "every matching worker was tried already",
-            Self::AllAtCapacity => "all matching workers are at capacity: retry later or add workers",
-        })
-    }
-}
-
-impl core::error::Error for PickError {}
-
 /// The peers and, in the slot behind them, the node itself.
 struct Candidates<'a, const PEERS: usize, const TAGS: usize> {
     cache: &'a LoadCache<PEERS>,
@@ -167,9 +140,7 @@ struct Class {
 struct Classes {
     alive: Class,
     suspect: Class,
-    workers: bool,
-    matching: bool,
-    untried: bool,
+    found: Found,
 }
 
 impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
@@ -177,11 +148,12 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     /// back with [`Node::finish`].
     ///
     /// Workers that are alive and open come first; if there is none, suspected ones are better than nothing.
-    /// O(peers x tags) for the filter, plus the strategy's own cost. Keep one strategy per filter.
+    /// O(peers x tags) for the filter, plus the strategy's own cost. Keep one strategy per filter. A strategy with a
+    /// table brings it up to date here, a step at each pick.
     ///
     /// # Errors
     /// [`PickError`] saying what is missing.
-    pub fn pick<S: Strategy>(
+    pub fn pick<S: Strategy + Tabled>(
         &mut self,
         now: Instant,
         request: &Request<'_>,
@@ -211,14 +183,9 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             now: self.now,
             own: (self.id, own),
         };
-        let slot = strategy.pick(&pool, request.key, &mut self.rng).ok_or({
-            match classes {
-                Classes { workers: false, .. } => PickError::NoWorkers,
-                Classes { matching: false, .. } => PickError::NoMatch,
-                Classes { untried: false, .. } => PickError::AllTried,
-                _ => PickError::AllAtCapacity,
-            }
-        })?;
+        strategy.update(&pool, UPDATE_BUDGET);
+        let picked = strategy.pick(&pool, request.key, &mut self.rng);
+        let slot = picked.ok_or(classes.found.missing())?;
         let id = match self.table.get(slot) {
             Some(member) => {
                 self.cache.begin(slot);
@@ -267,9 +234,11 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         let mut classes = Classes::default();
         let mut consider = |slot, id, matches: bool, full: bool, suspect: bool| {
             let tried = request.exclude.contains(&id);
-            classes.workers = true;
-            classes.matching |= matches;
-            classes.untried |= matches && !tried;
+            let found = &mut classes.found;
+            found.workers = true;
+            found.matching |= matches;
+            found.untried |= matches && !tried;
+            found.open |= matches && !tried && !full;
             let class = if suspect {
                 &mut classes.suspect
             } else {

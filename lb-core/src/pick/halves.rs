@@ -2,6 +2,7 @@
 
 /// Two tables of `len` words each, then scratch.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Halves<S> {
     memory: S,
     len: usize,

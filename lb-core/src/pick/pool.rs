@@ -147,7 +147,7 @@ impl SlotSet {
         }
     }
 
-    /// 32 slots as bits, as [`Pool::word`].
+    /// 32 slots as bits.
     #[must_use]
     pub fn word(&self, index: usize) -> u32 {
         self.words.get(index).copied().unwrap_or(0)
@@ -312,26 +312,31 @@ pub struct SlicePool<'a> {
 }
 
 impl Pool for SlicePool<'_> {
+    #[inline]
     fn len(&self) -> usize {
         self.candidates.len()
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> usize {
         self.candidates
             .get(index)
             .map_or(usize::MAX, |&slot| usize::from(slot))
     }
 
+    #[inline]
     fn slots(&self) -> impl Iterator<Item = usize> {
         self.candidates.iter().map(|&slot| usize::from(slot))
     }
 
+    #[inline]
     fn admits(&self, slot: usize) -> bool {
         self.admitted
             .get(slot / WORD)
             .is_some_and(|word| word >> (slot % WORD) & 1 == 1)
     }
 
+    #[inline]
     fn load(&self, slot: usize) -> Load {
         Load {
             own_in_flight: self.own_in_flight(slot),
@@ -339,18 +344,22 @@ impl Pool for SlicePool<'_> {
         }
     }
 
+    #[inline]
     fn own_in_flight(&self, slot: usize) -> u32 {
         self.own_in_flight.get(slot).copied().unwrap_or(0)
     }
 
+    #[inline]
     fn weight(&self, slot: usize) -> u16 {
         self.weights.get(slot).copied().unwrap_or(1)
     }
 
+    #[inline]
     fn name(&self, slot: usize) -> impl AsRef<[u8]> {
         self.names.get(slot).copied().unwrap_or_default()
     }
 
+    #[inline]
     fn version(&self) -> u32 {
         self.version
     }
@@ -358,6 +367,7 @@ impl Pool for SlicePool<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::{AnyStrategy, StrategyKind, Tabled};
     use super::*;
 
     /// A pool for the tests of the strategies.
@@ -379,6 +389,14 @@ pub(super) mod tests {
                 loads: std::vec![Load::default(); slots],
                 weights: std::vec::Vec::new(),
             }
+        }
+
+        /// A strategy of this kind, its table made.
+        pub(crate) fn strategy(&self, kind: StrategyKind) -> AnyStrategy<std::vec::Vec<u32>> {
+            let slots = self.loads.len();
+            let mut strategy = AnyStrategy::new(kind, std::vec![0; kind.words(slots)], slots, 1).unwrap();
+            while !strategy.update(self, u32::MAX) {}
+            strategy
         }
 
         pub(crate) fn report(&mut self, slot: usize, in_flight: u16, capacity: u16, clients: u16) {

@@ -245,6 +245,10 @@ impl Server {
             .first_chunk()
             .map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
         let response = match request.method {
+            "upper" if request.body.len() > usize::from(request.response_max) => {
+                let size = request.body.len() as u32;
+                self.respond(call, Outcome::ResponseTooLarge { size }, b"")
+            }
             "upper" => self.respond(call, Outcome::Ok, &request.body.to_ascii_uppercase()),
             "who" => self.respond(call, Outcome::Ok, &[host]),
             "refuse" => self.respond(call, Outcome::Handler, "no, thank you".as_bytes()),

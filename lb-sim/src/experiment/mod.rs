@@ -1,12 +1,22 @@
 //! The experiments: each a grid of scenarios, run by every policy, and what there is to see in it.
 
+pub mod bins;
+pub mod mixed;
+pub mod ramp;
+pub mod sinkhole;
 pub mod stale;
+pub mod supermarket;
 
 use std::fmt;
 use std::str::FromStr;
 
+use lb_core::pick::{By, Choices, Random};
+
+use crate::chart::Chart;
+use crate::policy::Policy;
 use crate::scenario::Scenario;
-use crate::table::Table;
+use crate::sweep::Seeds;
+use crate::table::{Cell, Table};
 
 /// What an experiment found.
 #[derive(Clone, Debug)]
@@ -15,6 +25,48 @@ pub struct Findings {
     pub heading: String,
     /// The figures.
     pub table: Table,
+    /// What there is to see in them.
+    pub chart: Chart,
+}
+
+/// Who picks, among how many servers, how often.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// Who picks.
+    pub policies: Vec<Policy>,
+    /// How many servers.
+    pub servers: usize,
+    /// Requests in each run.
+    pub requests: u64,
+    /// With which seeds.
+    pub seeds: Seeds,
+}
+
+impl Default for Fleet {
+    /// Every policy there is, 100 servers, ten runs of 300 000 requests.
+    fn default() -> Self {
+        Self {
+            policies: Policy::all(),
+            servers: 100,
+            requests: 300_000,
+            seeds: Seeds::default(),
+        }
+    }
+}
+
+impl Fleet {
+    /// How much was run, in words.
+    fn runs(&self) -> String {
+        let seeds = if self.seeds.count == 1 { "seed" } else { "seeds" };
+        format!(
+            "{} requests a run, {} {seeds} from {}",
+            self.requests, self.seeds.count, self.seeds.first
+        )
+    }
+
+    fn count(&self) -> Cell {
+        u64::from(self.seeds.count).into()
+    }
 }
 
 /// The speeds of a fleet of servers.
@@ -94,8 +146,25 @@ impl FromStr for Speeds {
     }
 }
 
+/// The best of `d` at random; of one, a random one.
+fn best_of(d: u8, by: By) -> Policy {
+    if d == 1 {
+        Policy::of("random", || Random)
+            .without_reports()
+            .without_latency()
+    } else {
+        Policy::of("choices", move || Choices::new(d, by)).without_latency()
+    }
+}
+
 /// The share of requests to discard: a quarter, so that queues that begin empty have grown to their length.
 const WARM_UP: f64 = 0.25;
+
+/// The names of those that exist only to be compared with.
+fn references(policies: &[Policy]) -> Vec<String> {
+    let references = policies.iter().filter(|policy| policy.is_reference());
+    references.map(|policy| policy.name().to_owned()).collect()
+}
 
 fn base(requests: u64) -> Scenario {
     Scenario {

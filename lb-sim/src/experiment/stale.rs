@@ -1,18 +1,19 @@
 //! How policies stand old reports: the age of reports from a tenth of a service time to a hundred.
 
-use super::{Findings, Speeds, base};
+use super::{Findings, Fleet, Speeds, base, references};
+use crate::chart::{Axis, Chart};
 use crate::policy::Policy;
 use crate::queue::Discipline;
 use crate::scenario::{Reports, Scenario, Stated};
-use crate::sweep::{Progress, Seeds, Summary, sweep};
+use crate::sweep::{Progress, Summary, sweep};
 use crate::table::Table;
 use crate::work::Work;
 
 /// The grid: every combination of these.
 #[derive(Clone, Debug)]
 pub struct Grid {
-    /// Who picks.
-    pub policies: Vec<Policy>,
+    /// Who picks, among how many servers, how often.
+    pub fleet: Fleet,
     /// Times between heartbeats, in mean service times; 0: the load is known at every moment.
     pub ages: Vec<f64>,
     /// Numbers of clients.
@@ -23,36 +24,27 @@ pub struct Grid {
     pub disciplines: Vec<Discipline>,
     /// How much work requests are.
     pub works: Vec<Work>,
-    /// How many servers.
-    pub servers: usize,
     /// The load; if not given, 0.9 for equal servers and 0.7 for others.
     pub load: Option<f64>,
     /// What servers state as their capacity.
     pub stated: Stated,
     /// All else about reports; their period is the age.
     pub reports: Reports,
-    /// Requests in each run.
-    pub requests: u64,
-    /// With which seeds.
-    pub seeds: Seeds,
 }
 
 impl Default for Grid {
     /// The whole grid: 168 cells of 100 servers for every policy there is.
     fn default() -> Self {
         Self {
-            policies: Policy::all(),
+            fleet: Fleet::default(),
             ages: vec![0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
             clients: vec![1, 10, 100],
             speeds: vec![Speeds::equal(), Speeds::mixed()],
             disciplines: Discipline::ALL.to_vec(),
             works: vec![Work::Exponential, Work::HeavyTailed],
-            servers: 100,
             load: None,
             stated: Stated::Speed,
             reports: Reports::default(),
-            requests: 300_000,
-            seeds: Seeds::default(),
         }
     }
 }
@@ -94,7 +86,7 @@ pub fn run(grid: &Grid, progress: &Progress<'_>) -> Vec<Row> {
             runs.len() - 1
         }));
     }
-    let summaries = sweep(&runs, grid.seeds, progress);
+    let summaries = sweep(&runs, grid.fleet.seeds, progress);
     cells
         .iter()
         .zip(places)
@@ -111,11 +103,11 @@ fn cells(grid: &Grid) -> Vec<(Row, Scenario, &Policy)> {
         for &discipline in &grid.disciplines {
             for &work in &grid.works {
                 for &clients in &grid.clients {
-                    for policy in &grid.policies {
+                    for policy in &grid.fleet.policies {
                         for &age in &grid.ages {
                             let load = grid.load.unwrap_or_else(|| speeds.usual_load());
                             let scenario = Scenario {
-                                speeds: speeds.of(grid.servers),
+                                speeds: speeds.of(grid.fleet.servers),
                                 discipline,
                                 work,
                                 load,
@@ -125,7 +117,7 @@ fn cells(grid: &Grid) -> Vec<(Row, Scenario, &Policy)> {
                                     ..grid.reports
                                 },
                                 stated: grid.stated,
-                                ..base(grid.requests)
+                                ..base(grid.fleet.requests)
                             };
                             let row = Row {
                                 policy: policy.name().to_owned(),
@@ -154,14 +146,41 @@ pub fn findings(grid: &Grid, progress: &Progress<'_>) -> Findings {
     Findings {
         heading: format!(
             "Latency in mean service times, by the age of reports (time between heartbeats of a server).\n\
-             {} servers, {} requests in each run, {} seeds from {}; margin: half of the 95 % confidence interval.",
-            grid.servers, grid.requests, grid.seeds.count, grid.seeds.first
+             {} servers, {}; margin: half of the 95 % confidence interval.",
+            grid.fleet.servers,
+            grid.fleet.runs()
         ),
-        table: table(&rows, grid.seeds),
+        table: table(&rows, &grid.fleet),
+        chart: chart(&rows, grid),
     }
 }
 
-fn table(rows: &[Row], seeds: Seeds) -> Table {
+fn chart(rows: &[Row], grid: &Grid) -> Chart {
+    let mut chart = Chart {
+        title: "Mean latency by age of load reports".to_owned(),
+        subtitle: format!(
+            "{} servers; both axes in mean service times; dashed: only for comparison; {}",
+            grid.fleet.servers,
+            grid.fleet.runs()
+        ),
+        x: Axis::log("age: time between reports of a server"),
+        y: Axis::log("mean latency"),
+        columns: grid.clients.len(),
+        panels: Vec::new(),
+        dashed: references(&grid.fleet.policies),
+    };
+    for row in rows {
+        let clients = if row.clients == 1 { "client" } else { "clients" };
+        let panel = format!(
+            "{} {clients}, {}, {}, {}, load {}",
+            row.clients, row.speeds, row.discipline, row.work, row.load
+        );
+        chart.point(&panel, &row.policy, (row.age, row.summary.mean.mean));
+    }
+    chart
+}
+
+fn table(rows: &[Row], fleet: &Fleet) -> Table {
     let mut table = Table::new(&[
         "policy",
         "clients",
@@ -187,7 +206,7 @@ fn table(rows: &[Row], seeds: Seeds) -> Table {
             row.discipline.as_str().into(),
             row.work.as_str().into(),
             row.load.into(),
-            u64::from(seeds.count).into(),
+            fleet.count(),
             summary.mean.mean.into(),
             summary.mean.margin.into(),
             summary.p50.mean.into(),

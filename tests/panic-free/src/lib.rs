@@ -11,17 +11,25 @@ use core::hint::black_box;
 use lb_core::edge::{self, CallPoll, Edge, Outgoing, Received};
 use lb_core::elect::{Candidate, Election};
 use lb_core::health::Timers;
-use lb_core::load::{Ended, Finished, HybridWeights, LoadCache, LoadMeter};
+use lb_core::load::{
+    Ended, Finished, HybridWeights, LoadCache, LoadFigures, LoadMeter, MetricMap, Weighed, Weigher,
+    WeightRules,
+};
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
 use lb_core::pick::subset::{self, Portion};
 use lb_core::pick::{
-    AnyStrategy, Bounded, CachePool, Ketama, Maglev, Overflow, Pool, Rendezvous, Ring, RingSize, SlicePool,
-    SlotSet, Strategy, StrategyKind, Tabled, crc32, key_hash,
+    AnyStrategy, Bounded, CachePool, Fallback, Found, Ketama, Maglev, Overflow, PickCounters, PickError,
+    Pool, Rendezvous, Ring, RingSize, Shares, SlicePool, SlotSet, SlowStart, SlowStarting, SpillRules,
+    Strategy, StrategyKind, Tabled, TierGroup, TierHealth, TierRules, Tiers, Tried, Without, ZoneCounts,
+    ZoneLoad, ZoneRules, answer_us, coverage, crc32, find, key_hash, load_aware, sticky, zone_aware,
 };
 use lb_core::rng::Sfc32;
 use lb_core::wire::seal::{Ascon128, DeviceKey};
 use lb_core::{Duration, Instant, NodeId, wire};
+
+/// Any strategy, with its memory.
+type Any = AnyStrategy<[u32; 1_024]>;
 
 unsafe extern "C" {
     fn lb_core_can_panic() -> !;
@@ -55,7 +63,7 @@ fn span() -> Duration {
     Duration::from_micros(black_box(5))
 }
 
-fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrategy) {
+fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut Any) {
     let Ok(timers) = Timers::new(span(), span(), span(), span()) else {
         return;
     };
@@ -109,7 +117,85 @@ fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrat
     black_box(node.has_left());
 }
 
-fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
+fn the_signals(bytes: &mut [u8], text: &str) {
+    let used = black_box(3);
+    let mut metrics = wire::metrics(bytes).unwrap_or_default();
+    black_box(
+        metrics
+            .set(black_box(MetricMap::Named), text, black_box(1))
+            .is_ok(),
+    );
+    black_box(metrics.highest_milli(MetricMap::Utilization, |name| name == black_box(text)));
+    black_box(wire::append_metrics(&metrics, black_box(&mut *bytes), used).is_ok());
+    black_box(wire::report_metrics(black_box(bytes)).is_some());
+    let mut weigher = Weigher::new(black_box(WeightRules::default()));
+    let (mut memory, mut weights) = (black_box([Weighed::default(); 16]), black_box([0; 16]));
+    let report = |slot: usize| {
+        Some((
+            black_box(LoadFigures::default()),
+            Duration::from_millis(slot as u64),
+        ))
+    };
+    black_box(weigher.update(now(), report, &mut memory, &mut weights));
+    black_box(weights);
+}
+
+fn around<P: Pool + ?Sized>(pool: &P, strategy: Any, rng: &mut Sfc32) {
+    let shares: Shares<4> = Shares::proportional(&black_box([3, 7, 0, 6]));
+    black_box((shares.draw(rng), shares.share(black_box(2)), coverage(pool)));
+    let levels = black_box([TierHealth::default(); 3]);
+    let tiers: Tiers<3> = Tiers::new(&levels, black_box(TierRules::default()));
+    black_box((tiers.draw(rng), tiers.load(black_box(1))));
+    let zones = black_box([ZoneCounts::default(); 4]);
+    black_box(zone_aware::<4>(
+        black_box(1),
+        &zones,
+        black_box(ZoneRules::default()),
+    ));
+    let mut loads = black_box([ZoneLoad::default(); 4]);
+    for load in &mut loads {
+        load.update(black_box(3), black_box([(4, span()); 3]).into_iter(), span());
+    }
+    black_box(load_aware::<4>(
+        black_box(1),
+        &loads,
+        black_box(SpillRules::default()),
+    ));
+
+    let mut tried = Tried::<4>::new();
+    let mut counters = PickCounters::default();
+    let mut slow: SlowStarting<Any, 4> = SlowStarting::new(strategy, black_box(SlowStart::default()));
+    while black_box(true) {
+        slow.start(black_box(3), now());
+        slow.moved(black_box(3), black_box(4));
+        slow.progress(now(), pool.len());
+        slow.stop(black_box(5));
+        black_box(SlowStart::default().weight(black_box(7), span()));
+        let late = |slot: usize| answer_us(&pool.load(slot)) > black_box(9);
+        let rest = Without::new(pool, |slot| tried.contains(slot) || late(slot));
+        let hint = black_box(Some(1));
+        let stuck = sticky(
+            &mut slow,
+            &rest,
+            hint,
+            black_box(Fallback::Any),
+            black_box(Some(5)),
+            rng,
+        );
+        counters.hinted(stuck);
+        match stuck {
+            Some(stuck) => {
+                tried.insert(stuck.slot());
+                counters.picked(black_box(TierGroup::All), black_box(true), black_box(true));
+            }
+            None => counters.shed(black_box(Found::default()).missing()),
+        }
+        black_box(find(pool, black_box(b"name")));
+    }
+    black_box(counters.sheds_for(black_box(PickError::TooLate)));
+}
+
+fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut Any) {
     let mut cache: LoadCache<16> = LoadCache::new(span(), span());
     let mut eligible = SlotSet::new();
     if let Ok(report) = wire::decode_report(bytes) {
@@ -123,7 +209,9 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
         black_box((cache.freshness(slot, now()), cache.fresh(slot, now()).is_some()));
     }
     let mut rng = Sfc32::new(black_box(1));
-    black_box(strategy.pick(&CachePool::new(&cache, &eligible, now()), None, &mut rng));
+    let pool = CachePool::new(&cache, &eligible, now());
+    black_box(strategy.pick(&pool, None, &mut rng));
+    around(&pool, strategy.clone(), &mut rng);
     let mut election = Election::new();
     let candidate = Candidate {
         id: id(),
@@ -254,7 +342,9 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
     let Some(kind) = StrategyKind::ALL.get(black_box(2)) else {
         return;
     };
-    let mut strategy = AnyStrategy::new(*kind);
+    let Ok(mut strategy) = AnyStrategy::new(*kind, [0; 1_024], black_box(16), black_box(1)) else {
+        return;
+    };
     a_node(bytes, text, &filter, &mut strategy);
     an_edge(bytes, text, &filter);
     the_parts(bytes, text, &mut strategy);
@@ -268,4 +358,5 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
         ..SlicePool::default()
     };
     tables(&pool, black_box(&mut [0; 1_024]));
+    the_signals(bytes, text);
 }
