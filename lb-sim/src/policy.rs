@@ -160,11 +160,22 @@ impl Policy {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let strategies = StrategyKind::ALL.into_iter().map(|kind| {
-            let policy = Self::of(kind.as_str(), move || AnyStrategy::new(kind));
+            let policy = Self::made(kind.as_str(), move |setup| {
+                let slots = setup.speeds.len();
+                let memory = vec![0_u32; kind.words(slots)];
+                let strategy = AnyStrategy::new(kind, memory, slots, setup.seed);
+                Box::new(Kept(strategy.expect("as many words as it asked for")))
+            });
             match kind {
-                StrategyKind::Random | StrategyKind::RoundRobin | StrategyKind::LeastConnections => {
-                    policy.without_reports()
-                }
+                StrategyKind::Random
+                | StrategyKind::RoundRobin
+                | StrategyKind::SmoothWeighted
+                | StrategyKind::StaticStride
+                | StrategyKind::WeightedRandom
+                | StrategyKind::LeastConnections
+                | StrategyKind::WeightedLeast
+                | StrategyKind::TwoChoices => policy.without_reports(),
+                kind if kind.is_affine() => policy.without_reports(),
                 _ => policy,
             }
         });
@@ -173,11 +184,6 @@ impl Policy {
 
     fn references() -> Vec<Self> {
         vec![
-            Self::made("adaptive", |setup| {
-                Box::new(Kept(
-                    lb_core::pick::Adaptive::new(vec![0_u32; 2 * setup.speeds.len()], setup.seed).unwrap(),
-                ))
-            }),
             Self::of("least-reported", || reference::LeastReported).reference(),
             Self::of("delta", || reference::Delta).reference(),
             Self::of("least-own", || reference::LeastOwn)

@@ -16,8 +16,9 @@ pub trait Affine: Strategy {
     fn walk<P: Pool + ?Sized>(&self, pool: &P, key: u64, accepts: impl FnMut(usize) -> bool)
     -> Option<usize>;
 
-    /// The sum of the weights that the table was made with; `None` without a table.
-    fn total_weight(&self) -> Option<u32>;
+    /// The sum of the weights that the table was made with, and whether they are 1 each because nobody has any;
+    /// `None` without a table.
+    fn total_weight(&self) -> Option<(u32, bool)>;
 }
 
 /// The pick of every affine strategy: the home, then the key's order, then [`elsewhere`].
@@ -71,6 +72,18 @@ pub(super) fn rank<P: Pool + ?Sized>(pool: &P, slot: usize, key: u64) -> u64 {
     avalanche(avalanche(key) ^ xxh64(pool.name(slot).as_ref(), 0))
 }
 
+/// The sum of a pool's weights, as [`Affine::total_weight`]. O(candidates).
+pub(super) fn total_weight<P: Pool + ?Sized>(pool: &P) -> (u32, bool) {
+    let weights = pool.slots().map(|slot| u32::from(pool.weight(slot)));
+    match weights.fold(0, u32::saturating_add) {
+        0 => (u32::try_from(pool.len()).unwrap_or(u32::MAX), true),
+        total => (total, false),
+    }
+}
+
+/// Work to hash a name.
+pub(super) const HASHING: u32 = 4;
+
 /// The candidates that belong into a table, with their weights, in the order of their names; made in steps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Census {
@@ -84,6 +97,8 @@ pub(super) struct Census {
     pub(super) most: u16,
     /// Whether they all fit.
     pub(super) complete: bool,
+    /// Whether nobody has weight, so that all have 1.
+    pub(super) even: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +126,16 @@ impl Census {
             least: u16::MAX,
             most: 0,
             complete: true,
+            even: false,
+        }
+    }
+
+    /// How much work the next step is.
+    pub(super) fn work(&self) -> u32 {
+        match self.stage {
+            // Names are compared, twice for each level of the heap.
+            Stage::Sort(_) => usize::BITS.wrapping_sub(self.len.leading_zeros()).max(1),
+            _ => 1,
         }
     }
 
@@ -124,13 +149,14 @@ impl Census {
                     self.next = self.next.saturating_add(1);
                 }
                 Err(_) => {
+                    self.even = self.total == 0;
                     self.stage = Stage::List;
                     self.next = 0;
                 }
             },
             Stage::List => match u16::try_from(pool.slot(self.next)) {
                 Ok(slot) => {
-                    let weight = if self.total == 0 {
+                    let weight = if self.even {
                         1
                     } else {
                         pool.weight(usize::from(slot))
@@ -141,7 +167,7 @@ impl Census {
                     }
                 }
                 Err(_) => {
-                    if self.total == 0 {
+                    if self.even {
                         self.total = u32::try_from(self.len).unwrap_or(u32::MAX);
                     }
                     self.stage = if sorted && self.complete {
@@ -193,6 +219,13 @@ impl<P: Pool + ?Sized> Items for ByName<'_, P> {
 
     fn swap(&mut self, left: usize, right: usize) {
         swap(self.list, left, right);
+    }
+}
+
+/// Puts a number first and moves the others on; the last one is lost.
+pub(super) fn push_in(list: &mut [u16], mut number: u16) {
+    for entry in list {
+        core::mem::swap(entry, &mut number);
     }
 }
 

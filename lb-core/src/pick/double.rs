@@ -19,37 +19,17 @@ impl Double {
         exponent: 0,
     };
 
-    /// The double nearest to `value * 2^exponent`; `rest` says that the true value is a little above that.
-    fn nearest(value: u128, exponent: i16, rest: bool) -> Self {
+    pub(super) const fn from_u32(value: u32) -> Self {
         if value == 0 {
             return Self::ZERO;
         }
-        let above = 128_u32.wrapping_sub(WIDTH);
-        let shift = value.leading_zeros();
-        // The leading one at bit 127, so that what is cut off is the low 75 bits.
-        let top = value.wrapping_shl(shift);
-        let mut significand = (top >> above) as u64;
-        let cut = (top << WIDTH) >> WIDTH;
-        let half = 1_u128 << above.wrapping_sub(1);
-        let up = match cut.cmp(&half) {
-            Ordering::Greater => true,
-            Ordering::Equal => rest || significand & 1 == 1,
-            Ordering::Less => false,
-        };
-        let mut exponent = exponent.wrapping_add((above as i16).wrapping_sub(shift as i16));
-        significand = significand.wrapping_add(u64::from(up));
-        if significand >> WIDTH != 0 {
-            significand >>= 1;
-            exponent = exponent.wrapping_add(1);
-        }
+        let shift = (value as u64)
+            .leading_zeros()
+            .wrapping_sub(u64::BITS.wrapping_sub(WIDTH));
         Self {
-            significand,
-            exponent,
+            significand: (value as u64) << shift,
+            exponent: (shift as i16).wrapping_neg(),
         }
-    }
-
-    pub(super) fn from_u32(value: u32) -> Self {
-        Self::nearest(u128::from(value), 0, false)
     }
 
     /// `self / divisor`; 0 for a divisor of 0. By long division: 60 steps, none of them a division.
@@ -67,30 +47,52 @@ impl Double {
             }
             rest <<= 1;
         }
+        // 59 or 60 bits.
+        let drop = 7_u32.wrapping_sub(u32::from(quotient >> 59 == 0));
         let exponent = self.exponent.wrapping_sub(divisor.exponent).wrapping_sub(59);
-        Self::nearest(u128::from(quotient), exponent, rest != 0)
+        Self::rounded(quotient >> drop, quotient, drop, rest != 0, exponent)
     }
 
     pub(super) fn multiply(self, by: Self) -> Self {
-        Self::nearest(
-            u128::from(self.significand).wrapping_mul(u128::from(by.significand)),
-            self.exponent.wrapping_add(by.exponent),
-            false,
-        )
+        let product = u128::from(self.significand).wrapping_mul(u128::from(by.significand));
+        let drop = WIDTH.wrapping_sub(u32::from(product >> 105 == 0));
+        let exponent = self.exponent.wrapping_add(by.exponent);
+        let whole = (product >> drop) as u64;
+        Self::rounded(whole, product as u64, drop, false, exponent)
     }
 
+    /// With ten bits more than are kept, and whether anything is below those.
     pub(super) fn add(self, other: Self) -> Self {
+        const MORE: u32 = 10;
         let (low, high) = if self < other {
             (self, other)
         } else {
             (other, self)
         };
-        let distance = high.exponent.wrapping_sub(low.exponent).unsigned_abs();
-        if low.significand == 0 || distance > 70 {
+        let distance = u32::from(high.exponent.wrapping_sub(low.exponent).unsigned_abs());
+        if low.significand == 0 || distance > WIDTH.wrapping_add(1) {
             return high;
         }
-        let sum = (u128::from(high.significand) << distance).wrapping_add(u128::from(low.significand));
-        Self::nearest(sum, low.exponent, false)
+        let lower = low.significand << MORE;
+        let shifted = lower >> distance;
+        let below = shifted << distance != lower;
+        let sum = (high.significand << MORE).wrapping_add(shifted);
+        let drop = MORE.wrapping_add(u32::from(sum >> 63 != 0));
+        let exponent = high.exponent.wrapping_sub(MORE as i16);
+        Self::rounded(sum >> drop, sum, drop, below, exponent)
+    }
+
+    /// `significand`, 53 bits or 0, after as many bits of `bits` as `drop` says and whatever is below were cut off.
+    fn rounded(significand: u64, bits: u64, drop: u32, below: bool, exponent: i16) -> Self {
+        let one = 1_u64 << drop;
+        let (cut, half) = (bits & one.wrapping_sub(1), one >> 1);
+        let up = cut > half || (cut == half && (below || significand & 1 == 1));
+        let significand = significand.wrapping_add(u64::from(up));
+        let over = significand >> WIDTH != 0;
+        Self {
+            significand: significand >> u32::from(over),
+            exponent: exponent.wrapping_add(drop as i16).wrapping_add(i16::from(over)),
+        }
     }
 
     /// Rounded up to a whole number, `u32::MAX` at most.

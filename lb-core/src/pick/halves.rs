@@ -2,6 +2,7 @@
 
 /// Two tables of `len` words each, then scratch.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Halves<S> {
     memory: S,
     len: usize,
@@ -56,6 +57,13 @@ impl<S: AsRef<[u32]>> Halves<S> {
         let end = self.used.wrapping_add(self.len);
         self.memory.as_ref().get(self.used..end).unwrap_or_default()
     }
+
+    /// [`half_word`] of the table in use, for an entry that it has.
+    #[inline]
+    pub(super) fn half_word(&self, at: usize) -> Option<u16> {
+        let word = self.memory.as_ref().get(self.used.wrapping_add(at / 2))?;
+        Some((word >> shift(at)) as u16)
+    }
 }
 
 impl<S: AsMut<[u32]>> Halves<S> {
@@ -72,16 +80,22 @@ impl<S: AsMut<[u32]>> Halves<S> {
     }
 }
 
+#[inline]
+const fn shift(at: usize) -> u32 {
+    if at.is_multiple_of(2) { 0 } else { 16 }
+}
+
 /// Numbers of 16 bits, two in a word, the lower one first.
+#[inline]
 pub(super) fn half_word(words: &[u32], at: usize) -> Option<u16> {
     let word = words.get(at / 2)?;
-    Some((word >> (at % 2 * 16)) as u16)
+    Some((word >> shift(at)) as u16)
 }
 
 /// Sets a number of 16 bits; past the end, nothing.
 pub(super) fn set_half_word(words: &mut [u32], at: usize, value: u16) {
     if let Some(word) = words.get_mut(at / 2) {
-        let shift = at % 2 * 16;
+        let shift = shift(at);
         *word = (*word & !(0xFFFF << shift)) | (u32::from(value) << shift);
     }
 }

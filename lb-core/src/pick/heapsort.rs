@@ -8,6 +8,7 @@ pub(super) trait Items {
 
 /// How far a sort has come.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Heapsort {
     /// Positions still to be sifted while the heap is made; then those not in their final place.
     left: usize,

@@ -4,7 +4,7 @@ use super::affine::{self, Affine, Census, Progress, listed};
 use super::crc32::Crc32;
 use super::double::Double;
 use super::halves::{Halves, MemoryTooSmall};
-use super::points::{self, Points, PointsMut, Tie, kept};
+use super::points::{self, BATCH, Points, PointsMut, Tie, kept};
 use super::{Pool, Strategy, Tabled};
 use crate::rng::Rng;
 
@@ -46,8 +46,8 @@ const POINTS: u32 = 160;
 pub struct Ketama<S> {
     halves: Halves<S>,
     slots: usize,
-    /// The sum of the weights that the table in use was made of; `None`: there is no table.
-    total: Option<u32>,
+    /// The weights of the table in use, see [`Affine::total_weight`]; `None`: there is no table.
+    total: Option<(u32, bool)>,
     made_of: Option<u32>,
     build: Option<Build>,
 }
@@ -155,7 +155,7 @@ impl<S: AsRef<[u32]>> Affine for Ketama<S> {
         points.walk(at).find(|&slot| accepts(slot))
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.total
     }
 }
@@ -202,7 +202,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ketama<S> {
                 }
                 Stage::Fill(at, chain) => {
                     let Some(&entry) = list.get(*at).filter(|_| *at < build.census.len) else {
-                        self.total = Some(build.census.total);
+                        self.total = Some((build.census.total, build.census.even));
                         self.made_of = Some(version);
                         self.build = None;
                         self.halves.flip();
@@ -250,19 +250,28 @@ fn count(weight: u16, census: &Census, room: u32) -> u32 {
 
 impl Chain {
     fn step<P: Pool + ?Sized>(&mut self, pool: &P, slot: u16, points: &mut PointsMut<'_>) -> u32 {
-        let mut crc = self.server;
-        crc.write(&self.former.to_le_bytes());
-        self.former = crc.finish();
-        self.left = self.left.saturating_sub(1);
-        let looks = points.insert(kept(self.former), slot, |other| {
-            let (name, former) = (pool.name(usize::from(slot)), pool.name(other));
-            if name.as_ref() < former.as_ref() {
-                Tie::Replaces
-            } else {
-                Tie::Dropped
-            }
-        });
-        (looks / 16).saturating_add(1)
+        let mut batch = [0_u32; BATCH];
+        let hashes = batch.get_mut(..BATCH.min(self.left as usize)).unwrap_or_default();
+        for hash in hashes.iter_mut() {
+            let mut crc = self.server;
+            crc.write(&self.former.to_le_bytes());
+            self.former = crc.finish();
+            *hash = kept(self.former);
+        }
+        self.left = self.left.saturating_sub(hashes.len() as u32);
+        points.insert_all(
+            hashes,
+            |hash| hash,
+            slot,
+            |_, other| {
+                let (name, former) = (pool.name(usize::from(slot)), pool.name(other));
+                if name.as_ref() < former.as_ref() {
+                    Tie::Replaces
+                } else {
+                    Tie::Dropped
+                }
+            },
+        )
     }
 }
 

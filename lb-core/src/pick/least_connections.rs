@@ -3,7 +3,8 @@
 use super::{Pool, RoundRobin, Strategy};
 use crate::rng::Rng;
 
-/// The eligible slot with the fewest of our own requests in flight; ties in rotation. O(slots).
+/// The admitted candidate with the fewest of our own requests in flight; ties in rotation. O(candidates), one
+/// pass that reads nothing else of the load; [`super::LoadBuckets`] does it in O(1).
 ///
 /// Exact for what this node sends, blind to everyone else: right when it sends most of the traffic, or when
 /// nobody reports. Because ties rotate, sequential requests (each finished before the next) are spread
@@ -21,11 +22,26 @@ impl Strategy for LeastConnections {
         _key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize> {
-        least(pool, &mut self.ties, rng, |slot| pool.own_in_flight(slot))
+        // As `least`, with nothing but a comparison of numbers for each candidate.
+        let from = self.ties.position(pool, rng);
+        let (mut lowest, mut best) = (u64::MAX, None);
+        let mut look = |(index, slot)| {
+            let own = u64::from(pool.own_in_flight(slot));
+            if own < lowest && pool.admits(slot) {
+                (lowest, best) = (own, Some((index, slot)));
+            }
+        };
+        pool.slots().enumerate().skip(from).for_each(&mut look);
+        pool.slots().enumerate().take(from).for_each(look);
+        let (index, slot) = best?;
+        self.ties.passed(index);
+        Some(slot)
     }
 }
 
-/// The admitted candidate with the lowest cost; among equals, the next in rotation.
+/// The admitted candidate with the lowest cost; among equals, the next in rotation. One pass; whether a candidate is
+/// admitted is asked only of those that would be taken.
+#[inline]
 pub(super) fn least<P, R, K>(
     pool: &P,
     ties: &mut RoundRobin,
@@ -38,8 +54,17 @@ where
     K: Ord,
 {
     let from = ties.position(pool, rng);
-    let admitted = pool.slots().enumerate().filter(|&(_, slot)| pool.admits(slot));
-    let (index, slot) = admitted.min_by_key(|&(index, slot)| (cost(slot), index < from, index))?;
+    let mut best: Option<(K, usize, usize)> = None;
+    let mut look = |(index, slot)| {
+        let cost = cost(slot);
+        if best.as_ref().is_none_or(|(lowest, ..)| cost < *lowest) && pool.admits(slot) {
+            best = Some((cost, index, slot));
+        }
+    };
+    // From where the rotation stands, so that the first of equals is the next one.
+    pool.slots().enumerate().skip(from).for_each(&mut look);
+    pool.slots().enumerate().take(from).for_each(look);
+    let (_, index, slot) = best?;
     ties.passed(index);
     Some(slot)
 }

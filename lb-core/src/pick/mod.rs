@@ -30,7 +30,11 @@
 
 mod adaptive;
 mod affine;
+mod alias;
 mod any;
+mod bounded;
+mod buckets;
+mod choices;
 mod corrected;
 mod counters;
 mod coverage;
@@ -38,10 +42,13 @@ mod crc32;
 mod double;
 mod estimate;
 mod explain;
+mod first_fit;
 mod halves;
 mod heapsort;
+mod hot_cold;
 mod hybrid;
 mod ketama;
+mod latency;
 mod least_connections;
 mod logarithm;
 mod maglev;
@@ -56,34 +63,49 @@ mod round_robin;
 mod shares;
 mod shed;
 mod slow_start;
+mod smooth;
 mod sticky;
+mod stride;
+pub mod subset;
 mod tiers;
+mod weighted_least;
+mod weights;
 mod without;
 mod xxh64;
 mod zones;
 
 pub use adaptive::Adaptive;
+pub use alias::WeightedRandom;
 pub use any::{AnyStrategy, StrategyKind, UnknownStrategy};
+pub use bounded::{Bounded, Overflow};
+pub use buckets::LoadBuckets;
+pub use choices::{By, Choices};
 pub use corrected::Corrected;
 pub use counters::PickCounters;
 pub use coverage::coverage;
 pub use crc32::crc32;
 pub use explain::{CONSIDERED_MAX, Considered, Explanation, Reason, Rung};
+pub use first_fit::FirstFit;
 pub use halves::MemoryTooSmall;
+pub use hot_cold::HotCold;
 pub use hybrid::Hybrid;
 pub use ketama::Ketama;
+pub use latency::PeakEwma;
 pub use least_connections::LeastConnections;
 pub use maglev::{Maglev, MaglevError};
 pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use rendezvous::Rendezvous;
-pub use ring::Ring;
+pub use ring::{Ring, RingSize};
 pub use round_robin::RoundRobin;
 pub use shares::{SHARES_WHOLE, Shares};
 pub use shed::{Found, PickError, answer_us};
 pub use slow_start::{Aggression, SlowStart, SlowStarting};
+pub use smooth::SmoothWeighted;
 pub use sticky::{Fallback, Stuck, find, sticky};
+pub use stride::StaticStride;
 pub use tiers::{TierGroup, TierHealth, TierRules, Tiers};
+pub use weighted_least::{Bias, WeightedLeast};
 pub use without::{Tried, Without};
 pub use xxh64::key_hash;
 pub use zones::{SpillRules, ZoneCounts, ZoneLoad, ZoneRules, load_aware, zone_aware};
@@ -113,11 +135,25 @@ pub trait Strategy {
     }
 }
 
-/// A strategy that keeps a table of the pool's candidates.
+/// What a strategy keeps of the pool's candidates besides its state: a table, or nothing.
 pub trait Tabled {
     /// Brings the table to the pool's [version](Pool::version) with at most `budget` units of work, each about one
     /// entry of the table; whether it is there. Until then picks use the former table.
     ///
     /// To be called by the picker's owner until it returns `true`, whenever the version has changed.
-    fn update<P: Pool + ?Sized>(&mut self, pool: &P, budget: u32) -> bool;
+    fn update<P: Pool + ?Sized>(&mut self, pool: &P, budget: u32) -> bool {
+        let _ = (pool, budget);
+        true
+    }
 }
+
+impl Tabled for RoundRobin {}
+impl Tabled for Random {}
+impl Tabled for LeastConnections {}
+impl<S> Tabled for WeightedLeast<S> {}
+impl Tabled for Choices {}
+impl Tabled for PeakEwma {}
+impl Tabled for HotCold {}
+impl Tabled for Corrected {}
+impl Tabled for Hybrid {}
+impl Tabled for FirstFit {}

@@ -12,13 +12,16 @@ use super::halves::{half_word, set_half_word};
 /// At the end there must be room for points that are pushed back: this many entries, or a tenth.
 const SLACK: usize = 64;
 
+/// Points that are best put in at a time.
+pub(super) const BATCH: usize = 16;
+
 /// Entries that a walk looks at.
 const WALK: usize = 256;
 
 /// Words for a table of so many points.
 pub(super) const fn words(points: usize) -> usize {
     let entries = points.saturating_add(points / 2).saturating_add(1);
-    let tenth = entries / 8 + 2;
+    let tenth = (entries / 8).saturating_add(2);
     let entries = entries.saturating_add(if tenth < SLACK { tenth } else { SLACK });
     entries.saturating_add(entries.div_ceil(2))
 }
@@ -81,7 +84,15 @@ impl<'a> Points<'a> {
     pub(super) fn find(&self, hash: u32, mut passes: impl FnMut(usize) -> bool) -> Option<usize> {
         let start = place(hash, self.spread);
         let later = self.hashes.get(start..).unwrap_or_default();
-        for (at, &point) in (start..).zip(later) {
+        // Eight at once, without a branch that is hard to foretell; nearly always that is enough.
+        let first = later.first_chunk::<8>().map_or(0, |points| {
+            let before = points.iter().rev();
+            before
+                .fold(0_u32, |bits, &point| bits << 1 | u32::from(point < hash))
+                .trailing_ones() as usize
+        });
+        let rest = later.get(first..).unwrap_or_default();
+        for (at, &point) in (start.wrapping_add(first)..).zip(rest) {
             if point > hash || (point == hash && !passes(self.slot(at))) {
                 return Some(at);
             }
@@ -149,8 +160,30 @@ impl<'a> PointsMut<'a> {
         from.saturating_add(entries)
     }
 
+    /// Puts points of a slot in; how much work it was. `tie` tells what becomes of a point, when one of that slot has
+    /// its hash.
+    pub(super) fn insert_all<T: Copy>(
+        &mut self,
+        points: &[T],
+        hash: impl Fn(T) -> u32,
+        slot: u16,
+        mut tie: impl FnMut(T, usize) -> Tie,
+    ) -> u32 {
+        // All places are read before the first is written, so that a big table's cache misses overlap.
+        let read =
+            |at| self.hashes.get(at).copied().unwrap_or(0) ^ self.slots.get(at / 2).copied().unwrap_or(0);
+        let warm = points
+            .iter()
+            .fold(0, |warm, &point| warm ^ read(place(hash(point), self.spread)));
+        core::hint::black_box(warm);
+        points.iter().fold(0, |work, &point| {
+            let looks = self.insert(hash(point), slot, |other| tie(point, other));
+            work.saturating_add(looks / 16).saturating_add(1)
+        })
+    }
+
     /// Puts a point in; how many entries were looked at. A point that is pushed past the end is lost.
-    pub(super) fn insert(&mut self, hash: u32, slot: u16, mut tie: impl FnMut(usize) -> Tie) -> u32 {
+    fn insert(&mut self, hash: u32, slot: u16, mut tie: impl FnMut(usize) -> Tie) -> u32 {
         let start = place(hash, self.spread);
         let mut at = start;
         while let Some(&point) = self.hashes.get(at) {

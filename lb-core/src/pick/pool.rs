@@ -76,6 +76,14 @@ pub trait Pool {
         self.load(slot).own_in_flight
     }
 
+    /// The sum of [`own_in_flight`](Self::own_in_flight) over all candidates, for bounded loads. O(candidates) unless
+    /// the pool keeps it.
+    fn total_in_flight(&self) -> u32 {
+        self.slots()
+            .map(|slot| self.own_in_flight(slot))
+            .fold(0, u32::saturating_add)
+    }
+
     /// How much a candidate should get compared with the others. 0: nothing, unless all have 0.
     fn weight(&self, slot: usize) -> u16 {
         let _ = slot;
@@ -304,26 +312,31 @@ pub struct SlicePool<'a> {
 }
 
 impl Pool for SlicePool<'_> {
+    #[inline]
     fn len(&self) -> usize {
         self.candidates.len()
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> usize {
         self.candidates
             .get(index)
             .map_or(usize::MAX, |&slot| usize::from(slot))
     }
 
+    #[inline]
     fn slots(&self) -> impl Iterator<Item = usize> {
         self.candidates.iter().map(|&slot| usize::from(slot))
     }
 
+    #[inline]
     fn admits(&self, slot: usize) -> bool {
         self.admitted
             .get(slot / WORD)
             .is_some_and(|word| word >> (slot % WORD) & 1 == 1)
     }
 
+    #[inline]
     fn load(&self, slot: usize) -> Load {
         Load {
             own_in_flight: self.own_in_flight(slot),
@@ -331,18 +344,22 @@ impl Pool for SlicePool<'_> {
         }
     }
 
+    #[inline]
     fn own_in_flight(&self, slot: usize) -> u32 {
         self.own_in_flight.get(slot).copied().unwrap_or(0)
     }
 
+    #[inline]
     fn weight(&self, slot: usize) -> u16 {
         self.weights.get(slot).copied().unwrap_or(1)
     }
 
+    #[inline]
     fn name(&self, slot: usize) -> impl AsRef<[u8]> {
         self.names.get(slot).copied().unwrap_or_default()
     }
 
+    #[inline]
     fn version(&self) -> u32 {
         self.version
     }

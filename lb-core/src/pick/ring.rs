@@ -3,20 +3,19 @@
 use super::affine::{self, Affine, Census, Progress, listed};
 use super::double::Double;
 use super::halves::{Halves, MemoryTooSmall};
-use super::points::{self, Points, PointsMut, kept};
+use super::points::{self, BATCH, Points, PointsMut, kept};
 use super::xxh64::Xxh64;
 use super::{Pool, Strategy, Tabled};
 use crate::rng::Rng;
 
 /// Sends equal keys to the same slot by a ring of points, many for each candidate.
 ///
-/// The points are those of Envoy and gRPC: the XXH64 of `name_0`, `name_1`, …; as many for each as Envoy's doubles
-/// give when its hosts are listed in the order of their names. A key belongs to the first point at or after it.
-/// A refused home falls to the slots of the next points, at most 256, then the candidates' order by rendezvous
+/// The points are those of Envoy and gRPC: the XXH64 of `name_0`, `name_1`, …; how many for each, [`RingSize`] says.
+/// A key belongs to the first point at or after it. A refused home falls to the slots of the next points, at most 256, then the candidates' order by rendezvous
 /// decides.
 ///
-/// Choose it to agree with Envoy or gRPC, or when endpoints come and go often: exactly the keys of the leaving
-/// one move, to different others. Shares are uneven: at 160 points for each of 64, the busiest gets 20 % too much.
+/// Choose it to agree with Envoy or gRPC, or when endpoints come and go often: with [`RingSize::PerWeight`] exactly
+/// the keys of the leaving one move, to many others. Shares are uneven: at 160 points for each of 64, the busiest gets 20 % too much.
 /// `Maglev` is even and faster, `Rendezvous` even without memory.
 ///
 /// A pick reads on from where the key points into the table, two or three entries however many there are. An entry
@@ -27,7 +26,7 @@ use crate::rng::Rng;
 /// Sources: Karger et al., "Consistent Hashing and Random Trees", STOC 1997; Envoy, `ring_hash_lb.cc`; gRPC A42.
 ///
 /// ```
-/// use lb_core::pick::{Ring, SlicePool, Strategy, Tabled, key_hash};
+/// use lb_core::pick::{Ring, RingSize, SlicePool, Strategy, Tabled, key_hash};
 /// use lb_core::rng::Sfc32;
 ///
 /// let pool = SlicePool {
@@ -36,7 +35,7 @@ use crate::rng::Rng;
 ///     names: &[b"a:80", b"b:80", b"c:80"],
 ///     ..SlicePool::default()
 /// };
-/// let mut ring = Ring::new([0_u32; Ring::words(3, 480)], 3, 480, 480).unwrap();
+/// let mut ring = Ring::new([0_u32; Ring::words(3, 480)], 3, RingSize::PerWeight(160)).unwrap();
 /// while !ring.update(&pool, 100) {}
 /// let mut rng = Sfc32::new(1);
 /// let key = Some(key_hash(b"user-17"));
@@ -46,16 +45,33 @@ use crate::rng::Rng;
 pub struct Ring<S> {
     halves: Halves<S>,
     slots: usize,
-    at_least: u32,
-    at_most: u32,
+    size: RingSize,
     table: Option<Made>,
     made_of: Option<u32>,
     build: Option<Build>,
 }
 
+/// How many points a [`Ring`] has. Never more than there is memory for: then each has less, in proportion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum RingSize {
+    /// So many for each unit of weight, whoever else there is. 160 is what ketama has.
+    PerWeight(u32),
+    /// As Envoy and gRPC count them when hosts are listed in the order of their names, roundings of their doubles
+    /// included: each candidate of the lowest weight gets the same whole number of points, and the ring at least
+    /// `at_least` unless that exceeds `at_most`. The number of points of everybody changes when candidates
+    /// come and go, so some keys move between those that stay.
+    Envoy {
+        /// `minimum_ring_size`, 1024 by default.
+        at_least: u32,
+        /// `maximum_ring_size`, 8 388 608 by default.
+        at_most: u32,
+    },
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Made {
-    total: u32,
+    total: (u32, bool),
     /// The most points that one candidate has.
     most: u32,
 }
@@ -81,7 +97,7 @@ struct Fill {
     point: u32,
     /// Points for the sum of all weights; those that candidates so far should have, as Envoy adds them up; the
     /// same as a whole number; and those that they have.
-    scale: Double,
+    scale: Scale,
     target: Double,
     until: u32,
     placed: u32,
@@ -101,22 +117,18 @@ impl Ring<()> {
 }
 
 impl<S: AsRef<[u32]>> Ring<S> {
-    /// A ring of `at_least` to `at_most` points, which are Envoy's `minimum_ring_size` (1024) and
-    /// `maximum_ring_size`: each candidate of the lowest weight gets the same whole number of points, and the
-    /// ring at least `at_least` unless that exceeds `at_most`. For 160 points each, say `160 * slots`.
-    /// [`Ring::words`] tells how much memory `at_most` needs; beyond it the memory given is used to keep the table loose.
+    /// A ring for at most `slots` candidates. All the memory is used: [`Ring::words`] tells how much so many points
+    /// need, and more makes picks a little faster.
     ///
     /// # Errors
     ///
-    /// [`MemoryTooSmall`].
-    pub fn new(memory: S, slots: usize, at_least: u32, at_most: u32) -> Result<Self, MemoryTooSmall> {
+    /// [`MemoryTooSmall`]: for one point for each candidate.
+    pub fn new(memory: S, slots: usize, size: RingSize) -> Result<Self, MemoryTooSmall> {
         let half = memory.as_ref().len().saturating_sub(slots) / 2;
-        let half = half.max(points::words(at_most as usize));
         Ok(Self {
-            halves: Halves::new(memory, half, slots)?,
+            halves: Halves::new(memory, half.max(points::words(slots)), slots)?,
             slots,
-            at_least: at_least.clamp(1, at_most.max(1)),
-            at_most,
+            size,
             table: None,
             made_of: None,
             build: None,
@@ -130,8 +142,7 @@ impl<S> Ring<S> {
         Ring {
             halves: self.halves.map(change),
             slots: self.slots,
-            at_least: self.at_least,
-            at_most: self.at_most,
+            size: self.size,
             table: self.table,
             made_of: self.made_of,
             build: self.build,
@@ -181,7 +192,7 @@ impl<S: AsRef<[u32]>> Affine for Ring<S> {
         points.walk(at).find(|&slot| accepts(slot))
     }
 
-    fn total_weight(&self) -> Option<u32> {
+    fn total_weight(&self) -> Option<(u32, bool)> {
         self.table.map(|table| table.total)
     }
 }
@@ -205,23 +216,17 @@ fn prefix(name: &[u8]) -> Xxh64 {
 /// XXH64 of the prefix and a number in decimal.
 fn hash(prefix: &Xxh64, point: u32) -> u64 {
     let mut digits = [0_u8; 10];
-    let mut rest = point;
-    let mut used = 0_usize;
+    let (mut rest, mut used) = (point, 0_usize);
     for digit in digits.iter_mut().rev() {
         *digit = b'0'.wrapping_add((rest % 10) as u8);
         rest /= 10;
-        used = used.saturating_add(1);
+        used = used.wrapping_add(1);
         if rest == 0 {
             break;
         }
     }
-    let mut hash = *prefix;
-    hash.write(
-        digits
-            .get(digits.len().saturating_sub(used)..)
-            .unwrap_or_default(),
-    );
-    hash.finish()
+    let from = digits.len().wrapping_sub(used);
+    prefix.finish_with(digits.get(from..).unwrap_or_default())
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
@@ -231,7 +236,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
             return true;
         }
         let (table, scratch) = self.halves.spare();
-        let at_most = self.at_most.min(points::most(table.len()));
+        let room = points::most(table.len());
         let list = scratch.get_mut(..self.slots).unwrap_or_default();
         let mut points = PointsMut::new(table);
         let build = match &mut self.build {
@@ -246,7 +251,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
         while budget > 0 {
             match &mut build.stage {
                 Stage::Census => {
-                    budget = budget.saturating_sub(1);
+                    budget = budget.saturating_sub(build.census.work());
                     if build.census.step(pool, list, true) == Progress::Done {
                         build.stage = Stage::Clear(0);
                         if !build.census.complete || build.census.len == 0 {
@@ -261,7 +266,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
                     budget = budget.saturating_sub(1);
                     *at = points.clear(*at, 16);
                     if *at >= points.entries() {
-                        let scale = scale(&build.census, self.at_least, at_most);
+                        let scale = Scale::new(&build.census, self.size, room);
                         build.stage = Stage::Fill(Fill::new(scale));
                     }
                 }
@@ -270,7 +275,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
                     budget = budget.saturating_sub(work);
                     if fill.turn >= build.census.len {
                         self.table = Some(Made {
-                            total: build.census.total,
+                            total: (build.census.total, build.census.even),
                             most: fill.most,
                         });
                         self.made_of = Some(version);
@@ -285,13 +290,31 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for Ring<S> {
     }
 }
 
-/// How many points the sum of all weights gets, as Envoy rounds it.
-fn scale(census: &Census, at_least: u32, at_most: u32) -> Double {
-    let least = normalized(census.least, census);
-    let whole = least.multiply(Double::from_u32(at_least)).ceil();
-    Double::from_u32(whole)
-        .divide(least)
-        .min(Double::from_u32(at_most))
+/// How many points weights get.
+#[derive(Clone, Copy, Debug)]
+enum Scale {
+    PerWeight(u32),
+    /// For the sum of all weights.
+    Sum(Double),
+}
+
+impl Scale {
+    fn new(census: &Census, size: RingSize, room: u32) -> Self {
+        let (at_least, at_most) = match size {
+            RingSize::PerWeight(points) => match points.max(1).checked_mul(census.total) {
+                Some(sum) if sum <= room => return Self::PerWeight(points.max(1)),
+                _ => (room, room),
+            },
+            RingSize::Envoy { at_least, at_most } => {
+                let at_most = at_most.min(room).max(1);
+                (at_least.min(at_most).max(1), at_most)
+            }
+        };
+        let least = normalized(census.least, census);
+        let whole = least.multiply(Double::from_u32(at_least)).ceil();
+        let sum = Double::from_u32(whole).divide(least);
+        Self::Sum(sum.min(Double::from_u32(at_most)))
+    }
 }
 
 fn normalized(weight: u16, census: &Census) -> Double {
@@ -299,7 +322,7 @@ fn normalized(weight: u16, census: &Census) -> Double {
 }
 
 impl Fill {
-    const fn new(scale: Double) -> Self {
+    const fn new(scale: Scale) -> Self {
         Self {
             turn: 0,
             point: 0,
@@ -312,7 +335,7 @@ impl Fill {
         }
     }
 
-    /// Places a point, or goes on to the next candidate; how much work it was.
+    /// Places some points, or goes on to the next candidate; how much work it was.
     fn step<P: Pool + ?Sized>(
         &mut self,
         pool: &P,
@@ -326,26 +349,38 @@ impl Fill {
         let prefix = match &self.name {
             Some(prefix) => prefix,
             None => {
-                let share = self.scale.multiply(normalized(weight, census));
-                self.target = self.target.add(share);
-                self.until = self.target.ceil();
+                self.until = match self.scale {
+                    Scale::PerWeight(points) => {
+                        let share = points.saturating_mul(u32::from(weight));
+                        self.until.saturating_add(share)
+                    }
+                    Scale::Sum(sum) => {
+                        self.target = self.target.add(sum.multiply(normalized(weight, census)));
+                        self.target.ceil()
+                    }
+                };
                 self.point = 0;
                 self.name.insert(prefix(name))
             }
         };
-        if self.placed < self.until {
-            let whole = hash(prefix, self.point);
-            let top = kept((whole >> 32) as u32);
-            let looks = points.insert(top, slot, |other| {
-                let most = self.most.max(self.point.saturating_add(1));
+        let left = self.until.saturating_sub(self.placed);
+        if left > 0 {
+            let mut batch = [0_u64; BATCH];
+            let first = self.point;
+            let wholes = batch.get_mut(..BATCH.min(left as usize)).unwrap_or_default();
+            for (point, whole) in (first..).zip(wholes.iter_mut()) {
+                *whole = hash(prefix, point);
+            }
+            let count = wholes.len() as u32;
+            self.point = first.saturating_add(count);
+            self.placed = self.placed.saturating_add(count);
+            self.most = self.most.max(self.point);
+            let top = |whole: u64| kept((whole >> 32) as u32);
+            return points.insert_all(wholes, top, slot, |whole, other| {
                 let name = pool.name(other);
-                let other = full(name.as_ref(), top, most).unwrap_or(whole);
+                let other = full(name.as_ref(), top(whole), self.most).unwrap_or(whole);
                 whole.cmp(&other).into()
             });
-            self.point = self.point.saturating_add(1);
-            self.placed = self.placed.saturating_add(1);
-            self.most = self.most.max(self.point);
-            return (looks / 16).saturating_add(1);
         }
         self.name = None;
         self.turn = self.turn.saturating_add(1);
@@ -365,7 +400,7 @@ mod tests {
     fn ring(pool: &SlicePool<'_>, at_least: u32, at_most: u32, budget: u32) -> Ring<Vec<u32>> {
         let slots = pool.len();
         let memory = std::vec![7; Ring::words(slots, at_most)];
-        let mut ring = Ring::new(memory, slots, at_least, at_most).unwrap();
+        let mut ring = Ring::new(memory, slots, RingSize::Envoy { at_least, at_most }).unwrap();
         while !ring.update(pool, budget) {}
         ring
     }
@@ -513,7 +548,7 @@ mod tests {
         ];
         for (count, weights, at_least, at_most, expected) in cases {
             let names = names(count);
-            let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+            let names: Vec<&[u8]> = names.iter().map(std::string::String::as_bytes).collect();
             let candidates: Vec<u16> = (0..count as u16).collect();
             let pool = SlicePool {
                 candidates: &candidates,
@@ -532,7 +567,7 @@ mod tests {
 
     #[test]
     fn too_many_candidates_are_scanned() {
-        let mut ring = Ring::new([0; Ring::words(2, 100)], 2, 100, 100).unwrap();
+        let mut ring = Ring::new([0; Ring::words(2, 100)], 2, RingSize::PerWeight(50)).unwrap();
         assert!(ring.update(&POOL, 100));
         let mut rng = Sfc32::new(1);
         let picks: std::collections::HashSet<_> = (0..100)

@@ -72,9 +72,25 @@ impl Xxh64 {
         }
     }
 
-    pub(super) fn finish(&self) -> u64 {
-        let rest = self.buffer.get(..self.filled).unwrap_or_default();
-        finish(&self.lanes, self.seed, self.total, rest)
+    /// The hash of what was written and then of `end`, which is less than a block.
+    pub(super) fn finish_with(&self, end: &[u8]) -> u64 {
+        let mut lanes = self.lanes;
+        let mut buffer = [0_u8; 2 * BLOCK];
+        if let Some(head) = buffer.first_chunk_mut::<BLOCK>() {
+            *head = self.buffer;
+        }
+        let filled = self.filled.wrapping_add(end.len());
+        let room = buffer.get_mut(self.filled..).unwrap_or_default();
+        for (to, &from) in room.iter_mut().zip(end) {
+            *to = from;
+        }
+        let total = self.total.wrapping_add(end.len() as u64);
+        let mut rest = buffer.get(..filled).unwrap_or_default();
+        if let Some((block, after)) = rest.split_first_chunk::<BLOCK>() {
+            lanes.block(block);
+            rest = after;
+        }
+        finish(&lanes, self.seed, total, rest)
     }
 }
 
@@ -682,9 +698,10 @@ mod tests {
                 let (head, tail) = bytes.split_at(cut.min(length));
                 let pieces = seeds.map(|seed| {
                     let mut hash = Xxh64::new(seed);
+                    let (middle, end) = tail.split_at(tail.len().saturating_sub(BLOCK - 1));
                     hash.write(head);
-                    hash.write(tail);
-                    hash.finish()
+                    hash.write(middle);
+                    hash.finish_with(end)
                 });
                 assert_eq!(pieces, *expected, "{length} bytes cut at {cut}");
             }

@@ -17,10 +17,12 @@ use lb_core::load::{
 };
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
+use lb_core::pick::subset::{self, Portion};
 use lb_core::pick::{
-    AnyStrategy, CachePool, Fallback, Found, PickCounters, PickError, Pool, Shares, SlotSet, SlowStart,
-    SlowStarting, SpillRules, Strategy, StrategyKind, TierGroup, TierHealth, TierRules, Tiers, Tried,
-    Without, ZoneCounts, ZoneLoad, ZoneRules, answer_us, coverage, find, load_aware, sticky, zone_aware,
+    AnyStrategy, Bounded, CachePool, Fallback, Found, Ketama, Maglev, Overflow, PickCounters, PickError,
+    Pool, Rendezvous, Ring, RingSize, Shares, SlicePool, SlotSet, SlowStart, SlowStarting, SpillRules,
+    Strategy, StrategyKind, Tabled, TierGroup, TierHealth, TierRules, Tiers, Tried, Without, ZoneCounts,
+    ZoneLoad, ZoneRules, answer_us, coverage, crc32, find, key_hash, load_aware, sticky, zone_aware,
 };
 use lb_core::rng::Sfc32;
 use lb_core::wire::seal::{Ascon128, DeviceKey};
@@ -58,7 +60,7 @@ fn span() -> Duration {
     Duration::from_micros(black_box(5))
 }
 
-fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrategy) {
+fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrategy<&mut [u32]>) {
     let Ok(timers) = Timers::new(span(), span(), span(), span()) else {
         return;
     };
@@ -135,7 +137,7 @@ fn the_signals(bytes: &mut [u8], text: &str) {
     black_box(weights);
 }
 
-fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy, rng: &mut Sfc32) {
+fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy<&mut [u32]>, rng: &mut Sfc32) {
     let shares: Shares<4> = Shares::proportional(&black_box([3, 7, 0, 6]));
     black_box((shares.draw(rng), shares.share(black_box(2)), coverage(pool)));
     let levels = black_box([TierHealth::default(); 3]);
@@ -159,7 +161,7 @@ fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy, rng: &mut Sfc32) {
 
     let mut tried = Tried::<4>::new();
     let mut counters = PickCounters::default();
-    let mut slow: SlowStarting<AnyStrategy, 4> = SlowStarting::new(strategy, black_box(SlowStart::default()));
+    let mut slow: SlowStarting<_, 4> = SlowStarting::new(strategy, black_box(SlowStart::default()));
     while black_box(true) {
         slow.start(black_box(3), now());
         slow.moved(black_box(3), black_box(4));
@@ -190,7 +192,7 @@ fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy, rng: &mut Sfc32) {
     black_box(counters.sheds_for(black_box(PickError::TooLate)));
 }
 
-fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
+fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy<&mut [u32]>) {
     let mut cache: LoadCache<16> = LoadCache::new(span(), span());
     let mut eligible = SlotSet::new();
     if let Ok(report) = wire::decode_report(bytes) {
@@ -206,7 +208,6 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
     let mut rng = Sfc32::new(black_box(1));
     let pool = CachePool::new(&cache, &eligible, now());
     black_box(strategy.pick(&pool, None, &mut rng));
-    around(&pool, strategy.clone(), &mut rng);
     let mut election = Election::new();
     let candidate = Candidate {
         id: id(),
@@ -219,6 +220,49 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
         tags.set(text, text).is_ok(),
         tags.remove(text),
         tags.get(text).is_some(),
+    ));
+}
+
+fn tables(pool: &impl Pool, memory: &mut [u32]) {
+    fn used(mut strategy: impl Strategy + Tabled, pool: &impl Pool) {
+        while !strategy.update(pool, black_box(100)) {}
+        let key = black_box(Some(key_hash(b"key") ^ u64::from(crc32(b"key"))));
+        black_box(strategy.pick(pool, key, &mut Sfc32::new(black_box(1))));
+    }
+    fn bounded<S>(strategy: S) -> Bounded<S> {
+        Bounded::new(strategy, black_box(125), black_box(Overflow::Jump))
+    }
+    let slots = black_box(16);
+    let envoy = RingSize::Envoy {
+        at_least: black_box(1_024),
+        at_most: black_box(4_096),
+    };
+    let size = if black_box(true) {
+        envoy
+    } else {
+        RingSize::PerWeight(black_box(160))
+    };
+    if let Ok(rendezvous) = Rendezvous::new(&mut *memory, slots) {
+        black_box(rendezvous.top(pool, black_box(7), &mut black_box([0; 4])));
+        used(bounded(rendezvous), pool);
+    }
+    if let Ok(maglev) = Maglev::new(&mut *memory, slots, black_box(251)) {
+        used(bounded(maglev), pool);
+    }
+    if let Ok(ring) = Ring::new(&mut *memory, slots, size) {
+        used(bounded(ring), pool);
+    }
+    if let Ok(ketama) = Ketama::new(&mut *memory, slots) {
+        used(bounded(ketama), pool);
+    }
+    let mut slice = [Portion::default(); 8];
+    black_box(subset::by_rendezvous(pool, black_box(7), &mut black_box([0; 4])));
+    black_box(subset::by_aperture(
+        pool,
+        black_box(1),
+        black_box(9),
+        black_box(4),
+        &mut slice,
     ));
 }
 
@@ -294,9 +338,26 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
     let Some(kind) = StrategyKind::ALL.get(black_box(2)) else {
         return;
     };
-    let mut strategy = AnyStrategy::new(*kind);
+    let memory = black_box(&mut [0; 4_096][..]);
+    let Ok(mut strategy) = AnyStrategy::new(*kind, memory, black_box(16), black_box(1)) else {
+        return;
+    };
     a_node(bytes, text, &filter, &mut strategy);
     an_edge(bytes, text, &filter);
     the_parts(bytes, text, &mut strategy);
     the_signals(bytes, text);
+    let names = black_box([text.as_bytes(); 3]);
+    let pool = SlicePool {
+        candidates: &black_box([0, 1, 2]),
+        admitted: &black_box([7]),
+        names: &names,
+        weights: &black_box([1, 2, 3]),
+        version: black_box(1),
+        ..SlicePool::default()
+    };
+    tables(&pool, black_box(&mut [0; 1_024]));
+    let memory = black_box(&mut [0; 4_096][..]);
+    if let Ok(strategy) = AnyStrategy::new(*kind, memory, black_box(16), black_box(1)) {
+        around(&pool, strategy, &mut Sfc32::new(black_box(1)));
+    }
 }
