@@ -367,6 +367,7 @@ impl Pool for SlicePool<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::{AnyStrategy, StrategyKind, Tabled};
     use super::*;
 
     /// A pool for the tests of the strategies.
@@ -388,6 +389,14 @@ pub(super) mod tests {
                 loads: std::vec![Load::default(); slots],
                 weights: std::vec::Vec::new(),
             }
+        }
+
+        /// A strategy of this kind, its table made.
+        pub(crate) fn strategy(&self, kind: StrategyKind) -> AnyStrategy<std::vec::Vec<u32>> {
+            let slots = self.loads.len();
+            let mut strategy = AnyStrategy::new(kind, std::vec![0; kind.words(slots)], slots, 1).unwrap();
+            while !strategy.update(self, u32::MAX) {}
+            strategy
         }
 
         pub(crate) fn report(&mut self, slot: usize, in_flight: u16, capacity: u16, clients: u16) {

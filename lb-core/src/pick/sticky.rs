@@ -80,8 +80,8 @@ pub fn sticky<S: Strategy, P: Pool + ?Sized, R: Rng + ?Sized>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::StrategyKind;
     use super::super::pool::tests::Table;
-    use super::super::{AnyStrategy, StrategyKind, Tabled as _};
     use super::*;
     use crate::rng::Sfc32;
 
@@ -90,10 +90,7 @@ mod tests {
         let mut table = Table::new(5);
         for kind in StrategyKind::ALL {
             table.up.insert(3);
-            let memory = std::vec![0; kind.words(5)];
-            let mut strategy = AnyStrategy::new(kind, memory, 5, 1).unwrap();
-            while !strategy.update(&table, 1_000) {}
-            let mut rng = Sfc32::new(1);
+            let (mut strategy, mut rng) = (table.strategy(kind), Sfc32::new(1));
             let mut pick = |table: &Table, hint, fallback| {
                 sticky(&mut strategy, table, hint, fallback, Some(9), &mut rng)
             };

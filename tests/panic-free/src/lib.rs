@@ -28,6 +28,9 @@ use lb_core::rng::Sfc32;
 use lb_core::wire::seal::{Ascon128, DeviceKey};
 use lb_core::{Duration, Instant, NodeId, wire};
 
+/// Any strategy, with its memory.
+type Any = AnyStrategy<[u32; 1_024]>;
+
 unsafe extern "C" {
     fn lb_core_can_panic() -> !;
 }
@@ -60,7 +63,7 @@ fn span() -> Duration {
     Duration::from_micros(black_box(5))
 }
 
-fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut AnyStrategy<&mut [u32]>) {
+fn a_node(bytes: &mut [u8], text: &str, filter: &Filter, strategy: &mut Any) {
     let Ok(timers) = Timers::new(span(), span(), span(), span()) else {
         return;
     };
@@ -137,7 +140,7 @@ fn the_signals(bytes: &mut [u8], text: &str) {
     black_box(weights);
 }
 
-fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy<&mut [u32]>, rng: &mut Sfc32) {
+fn around<P: Pool + ?Sized>(pool: &P, strategy: Any, rng: &mut Sfc32) {
     let shares: Shares<4> = Shares::proportional(&black_box([3, 7, 0, 6]));
     black_box((shares.draw(rng), shares.share(black_box(2)), coverage(pool)));
     let levels = black_box([TierHealth::default(); 3]);
@@ -161,7 +164,7 @@ fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy<&mut [u32]>, rng: &m
 
     let mut tried = Tried::<4>::new();
     let mut counters = PickCounters::default();
-    let mut slow: SlowStarting<_, 4> = SlowStarting::new(strategy, black_box(SlowStart::default()));
+    let mut slow: SlowStarting<Any, 4> = SlowStarting::new(strategy, black_box(SlowStart::default()));
     while black_box(true) {
         slow.start(black_box(3), now());
         slow.moved(black_box(3), black_box(4));
@@ -192,7 +195,7 @@ fn around<P: Pool + ?Sized>(pool: &P, strategy: AnyStrategy<&mut [u32]>, rng: &m
     black_box(counters.sheds_for(black_box(PickError::TooLate)));
 }
 
-fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy<&mut [u32]>) {
+fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut Any) {
     let mut cache: LoadCache<16> = LoadCache::new(span(), span());
     let mut eligible = SlotSet::new();
     if let Ok(report) = wire::decode_report(bytes) {
@@ -208,6 +211,7 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy<&mut [u32]
     let mut rng = Sfc32::new(black_box(1));
     let pool = CachePool::new(&cache, &eligible, now());
     black_box(strategy.pick(&pool, None, &mut rng));
+    around(&pool, strategy.clone(), &mut rng);
     let mut election = Election::new();
     let candidate = Candidate {
         id: id(),
@@ -338,14 +342,12 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
     let Some(kind) = StrategyKind::ALL.get(black_box(2)) else {
         return;
     };
-    let memory = black_box(&mut [0; 4_096][..]);
-    let Ok(mut strategy) = AnyStrategy::new(*kind, memory, black_box(16), black_box(1)) else {
+    let Ok(mut strategy) = AnyStrategy::new(*kind, [0; 1_024], black_box(16), black_box(1)) else {
         return;
     };
     a_node(bytes, text, &filter, &mut strategy);
     an_edge(bytes, text, &filter);
     the_parts(bytes, text, &mut strategy);
-    the_signals(bytes, text);
     let names = black_box([text.as_bytes(); 3]);
     let pool = SlicePool {
         candidates: &black_box([0, 1, 2]),
@@ -356,8 +358,5 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
         ..SlicePool::default()
     };
     tables(&pool, black_box(&mut [0; 1_024]));
-    let memory = black_box(&mut [0; 4_096][..]);
-    if let Ok(strategy) = AnyStrategy::new(*kind, memory, black_box(16), black_box(1)) {
-        around(&pool, strategy, &mut Sfc32::new(black_box(1)));
-    }
+    the_signals(bytes, text);
 }
