@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use lb_core::load::LoadFigures;
 use lb_core::pick::{
     AnyStrategy, Corrected, LeastConnections, Load, Pool, RoundRobin, SLOTS_MAX, SlotSet, Strategy as _,
-    StrategyKind,
+    StrategyKind, Tabled,
 };
 use lb_core::rng::Sfc32;
 use proptest::prelude::*;
@@ -13,7 +13,11 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 struct Slots {
     up: SlotSet,
+    /// Full, or tried already.
+    closed: SlotSet,
     loads: Vec<Load>,
+    weights: Vec<u16>,
+    version: u32,
 }
 
 impl Pool for Slots {
@@ -27,19 +31,51 @@ impl Pool for Slots {
         self.up.iter().filter(|&slot| slot < self.loads.len())
     }
     fn admits(&self, slot: usize) -> bool {
-        slot < self.loads.len() && self.up.contains(slot)
+        slot < self.loads.len() && self.up.contains(slot) && !self.closed.contains(slot)
     }
     fn load(&self, slot: usize) -> Load {
         self.loads.get(slot).copied().unwrap_or_default()
     }
+    fn weight(&self, slot: usize) -> u16 {
+        self.weights.get(slot).copied().unwrap_or(1)
+    }
     fn name(&self, slot: usize) -> impl AsRef<[u8]> {
         slot.to_string()
+    }
+    fn version(&self) -> u32 {
+        self.version
     }
 }
 
 impl Slots {
+    fn of(loads: Vec<Load>) -> Self {
+        let mut up = SlotSet::new();
+        (0..loads.len()).for_each(|slot| {
+            up.insert(slot);
+        });
+        Self {
+            up,
+            closed: SlotSet::new(),
+            loads,
+            weights: Vec::new(),
+            version: 0,
+        }
+    }
+
     fn eligible(&self) -> Vec<usize> {
         self.slots().collect()
+    }
+
+    /// A strategy with a table for this pool, made in steps of that size, as far as so many go.
+    fn strategy(&self, kind: StrategyKind, seed: u64, budget: u32, steps: u32) -> AnyStrategy<Vec<u32>> {
+        let slots = self.loads.len();
+        let mut strategy = AnyStrategy::new(kind, vec![0; kind.words(slots)], slots, seed).unwrap();
+        for _ in 0..steps {
+            if strategy.update(self, budget) {
+                break;
+            }
+        }
+        strategy
     }
 }
 
@@ -74,15 +110,29 @@ fn load() -> impl Strategy<Value = Load> {
 
 fn pool() -> impl Strategy<Value = Slots> {
     let size = prop_oneof![6 => 0..40_usize, 1 => 0..=SLOTS_MAX, 1 => Just(SLOTS_MAX)];
-    (size, 0..=100_u8).prop_flat_map(|(size, share)| {
-        prop::collection::vec((load(), 0..100_u8), size).prop_map(move |slots| {
-            let mut up = SlotSet::new();
-            for (slot, _) in slots.iter().enumerate().filter(|(_, (_, luck))| *luck < share) {
-                up.insert(slot);
+    let weight = prop_oneof![4 => 0..5_u16, 1 => Just(0), 1 => Just(u16::MAX), 1 => any::<u16>()];
+    (size, 0..=100_u8, 0..=100_u8, any::<bool>()).prop_flat_map(move |(size, share, shut, even)| {
+        prop::collection::vec((load(), weight.clone(), 0..100_u8, 0..100_u8), size).prop_map(move |slots| {
+            let (mut up, mut closed) = (SlotSet::new(), SlotSet::new());
+            for (slot, (_, _, luck, fate)) in slots.iter().enumerate() {
+                if *luck < share {
+                    up.insert(slot);
+                }
+                if *fate < shut / 2 {
+                    closed.insert(slot);
+                }
             }
+            let weights = slots
+                .iter()
+                .map(|(_, weight, ..)| if even { 1 } else { *weight })
+                .collect();
+            let loads = slots.into_iter().map(|(load, ..)| load).collect();
             Slots {
                 up,
-                loads: slots.into_iter().map(|(load, _)| load).collect(),
+                closed,
+                loads,
+                weights,
+                version: 1,
             }
         })
     })
@@ -143,26 +193,51 @@ fn cost(pool: &Slots, slot: usize) -> (i128, i128) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Whatever of its table is made, and whether it is of this pool.
     #[test]
-    fn only_eligible_slots_and_the_same_seed_the_same_picks(mut pool in pool(), seed in any::<u64>()) {
-        let eligible: HashSet<usize> = pool.eligible().into_iter().collect();
+    fn only_admitted_slots_and_the_same_seed_the_same_picks(
+        mut pool in pool(), seed in any::<u64>(), key in any::<Option<u64>>(), budget in 1..5_000_u32, steps in 0..60_u32
+    ) {
+        let admitted: HashSet<usize> = pool.slots().filter(|&slot| pool.admits(slot)).collect();
         for kind in StrategyKind::ALL {
-            let (mut one, mut two) = (AnyStrategy::new(kind), AnyStrategy::new(kind));
+            let (mut one, mut two) = (pool.strategy(kind, seed, budget, steps), pool.strategy(kind, seed, budget, steps));
             let (mut rng_one, mut rng_two) = (Sfc32::new(seed), Sfc32::new(seed));
             for _ in 0..5 {
-                let pick = one.pick(&pool, None, &mut rng_one);
-                prop_assert_eq!(pick, two.pick(&pool, None, &mut rng_two), "{}", kind);
-                prop_assert_eq!(pick.is_none(), eligible.is_empty(), "{}", kind);
+                let pick = one.pick(&pool, key, &mut rng_one);
+                prop_assert_eq!(pick, two.pick(&pool, key, &mut rng_two), "{}", kind);
+                prop_assert_eq!(pick.is_none(), admitted.is_empty(), "{}", kind);
                 if let Some(slot) = pick {
-                    prop_assert!(eligible.contains(&slot), "{}: {}", kind, slot);
+                    prop_assert!(admitted.contains(&slot), "{}: {}", kind, slot);
                     pool.loads[slot].own_in_flight = pool.loads[slot].own_in_flight.saturating_add(1);
+                    one.ended(slot);
+                    two.ended(slot);
                 }
+            }
+        }
+    }
+
+    /// Who left is not picked, and who came is, before the table knows of it.
+    #[test]
+    fn an_old_table_is_no_excuse(pool in pool(), gone in any::<prop::sample::Index>(), seed in any::<u64>()) {
+        let eligible = pool.eligible();
+        prop_assume!(!eligible.is_empty());
+        for kind in StrategyKind::ALL {
+            let mut pool = pool.clone();
+            let mut strategy = pool.strategy(kind, seed, u32::MAX, 60);
+            pool.up.remove(*gone.get(&eligible));
+            pool.version = 2;
+            let mut rng = Sfc32::new(seed);
+            for key in 0..5 {
+                let pick = strategy.pick(&pool, Some(key), &mut rng);
+                prop_assert!(pick.is_none_or(|slot| pool.admits(slot)), "{}", kind);
+                prop_assert_eq!(pick.is_none(), !pool.slots().any(|slot| pool.admits(slot)), "{}", kind);
             }
         }
     }
 
     #[test]
     fn round_robin_gives_everybody_the_same(pool in pool(), seed in any::<u64>(), rounds in 1..4_usize) {
+        let pool = Slots { closed: SlotSet::new(), ..pool };
         let eligible = pool.eligible();
         let (mut strategy, mut rng) = (RoundRobin::new(), Sfc32::new(seed));
         let mut counts = vec![0; pool.loads.len()];
@@ -178,8 +253,8 @@ proptest! {
         for kind in [StrategyKind::RoundRobin, StrategyKind::LeastConnections, StrategyKind::Corrected, StrategyKind::Hybrid] {
             let mut first = HashSet::new();
             for seed in 0..64 {
-                let (mut strategy, mut rng) = (AnyStrategy::new(kind), Sfc32::new(seed));
-                let mut pool = Slots { up: SlotSet::new(), loads: Vec::new() };
+                let mut pool = Slots::of(Vec::new());
+                let (mut strategy, mut rng) = (pool.strategy(kind, seed, 1, 1), Sfc32::new(seed));
                 for _ in 0..early {
                     prop_assert_eq!(strategy.pick(&pool, None, &mut rng), None);
                 }
@@ -196,6 +271,7 @@ proptest! {
     #[test]
     fn least_connections_is_even(mut pool in pool(), seed in any::<u64>(), picks in 0..200_usize, held in any::<bool>()) {
         pool.loads.iter_mut().for_each(|load| load.own_in_flight = 0);
+        pool.closed = SlotSet::new();
         let eligible = pool.eligible();
         let (mut strategy, mut rng) = (LeastConnections::default(), Sfc32::new(seed));
         let mut counts = vec![0_u32; pool.loads.len()];
@@ -210,7 +286,8 @@ proptest! {
     }
 
     #[test]
-    fn the_corrected_pick_costs_no_more_than_any_other(pool in pool(), seed in any::<u64>()) {
+    fn the_corrected_pick_costs_no_more_than_any_other(mut pool in pool(), seed in any::<u64>()) {
+        pool.closed = SlotSet::new();
         if let Some(picked) = Corrected::default().pick(&pool, None, &mut Sfc32::new(seed)) {
             let (load, capacity) = cost(&pool, picked);
             if pool.loads.len() <= 40 {
@@ -228,7 +305,7 @@ proptest! {
         in_flight in 0..100_u16, capacity in 1..100_u16, clients in 1..9_u16, count in 1..20_usize, seed in any::<u64>()
     ) {
         let report = LoadFigures { in_flight, capacity, clients, ..LoadFigures::default() };
-        let mut pool = Slots { up: SlotSet::new(), loads: Vec::new() };
+        let mut pool = Slots::of(Vec::new());
         for slot in 0..=count {
             pool.up.insert(slot);
             pool.loads.push(Load { report: (slot > 0).then_some(report), ..Load::default() });

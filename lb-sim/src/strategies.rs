@@ -2,58 +2,63 @@
 
 use lb_core::Duration;
 use lb_core::load::Ended;
-use lb_core::pick::{
-    Adaptive, AnyStrategy, Bias, By, Choices, FirstFit, HotCold, LoadBuckets, PeakEwma, SmoothWeighted,
-    StaticStride, Strategy, StrategyKind, Tabled, WeightedLeast, WeightedRandom,
-};
+use lb_core::pick::{AnyStrategy, By, Choices, LoadBuckets, Strategy, StrategyKind, Tabled};
 use lb_core::rng::Sfc32;
 
-use crate::policy::{Kept, Picker, Policy, Setup};
+use crate::policy::{Kept, Picker, Policy};
 use crate::view::View;
-
-/// A period of weighted rotation has this many turns for each server at least.
-const TURNS: usize = 64;
 
 /// Every strategy of the core: those with a name of their own there, then the others.
 pub(crate) fn all() -> Vec<Policy> {
-    let named = StrategyKind::ALL
-        .into_iter()
-        .map(|kind| Policy::of(kind.as_str(), move || AnyStrategy::new(kind)))
-        .map(|policy| match policy.name() {
-            "random" | "round-robin" | "least-connections" => policy.without_reports().without_latency(),
-            "hybrid" | "corrected" => policy.without_latency(),
-            _ => policy,
-        });
+    let named = StrategyKind::ALL.into_iter().map(named);
     let others = [
-        weighted(),
-        choices(),
-        vec![
-            Policy::of("peak-ewma", PeakEwma::default).without_reports(),
-            Policy::of("hot-cold", HotCold::default),
-            Policy::of("first-fit", FirstFit::new).without_latency(),
-            Policy::made("adaptive", |setup| {
-                let memory = vec![0_u32; Adaptive::words(servers(setup))];
-                Box::new(Kept(Adaptive::new(memory, setup.seed).expect(ENOUGH)))
-            }),
-        ],
+        Policy::of("three-reported", || Choices::new(3, By::Reported)).without_latency(),
+        Policy::made("load-buckets", |setup| {
+            let memory = vec![0_u32; LoadBuckets::<Vec<u32>>::words(setup.speeds.len())];
+            Box::new(Counting(LoadBuckets::new(memory).expect(ENOUGH)))
+        })
+        .without_reports()
+        .without_latency(),
     ];
-    // Those with a table need memory that a kind alone does not tell of.
-    let others: Vec<Policy> = others.into_iter().flatten().collect();
-    let known = |policy: &Policy| others.iter().any(|other| other.name() == policy.name());
-    let named: Vec<Policy> = named.filter(|policy| !known(policy)).collect();
-    named.into_iter().chain(others).collect()
+    named.chain(others).collect()
 }
-
-type Memory = Vec<u32>;
 
 const ENOUGH: &str = "as much memory as it asks for";
 
-const fn servers(setup: &Setup<'_>) -> usize {
-    setup.speeds.len()
+/// Whether it goes by the keys of requests.
+pub(crate) fn is_affine(name: &str) -> bool {
+    name.parse::<StrategyKind>().is_ok_and(StrategyKind::is_affine)
+}
+
+fn named(kind: StrategyKind) -> Policy {
+    let policy = Policy::made(kind.as_str(), move |setup| {
+        let slots = setup.speeds.len();
+        let memory = vec![0_u32; kind.words(slots)];
+        Box::new(Kept(
+            AnyStrategy::new(kind, memory, slots, setup.seed).expect(ENOUGH),
+        ))
+    });
+    match kind {
+        StrategyKind::Random
+        | StrategyKind::RoundRobin
+        | StrategyKind::SmoothWeighted
+        | StrategyKind::StaticStride
+        | StrategyKind::WeightedRandom
+        | StrategyKind::LeastConnections
+        | StrategyKind::WeightedLeast
+        | StrategyKind::TwoChoices => policy.without_reports().without_latency(),
+        kind if kind.is_affine() => policy.without_reports().without_latency(),
+        StrategyKind::PeakEwma => policy.without_reports(),
+        StrategyKind::TwoReported
+        | StrategyKind::TwoCorrected
+        | StrategyKind::Corrected
+        | StrategyKind::Hybrid => policy.without_latency(),
+        _ => policy,
+    }
 }
 
 /// Load buckets have to be told of every request.
-struct Counting(LoadBuckets<Memory>);
+struct Counting(LoadBuckets<Vec<u32>>);
 
 impl Picker for Counting {
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize> {
@@ -73,50 +78,11 @@ impl Picker for Counting {
     }
 }
 
-/// By weight, with or without a look at own requests.
-fn weighted() -> Vec<Policy> {
-    let blind = [
-        Policy::made("smooth-weighted", |setup| {
-            let memory = vec![0_u32; SmoothWeighted::<Memory>::words(servers(setup), TURNS * servers(setup))];
-            Box::new(Kept(SmoothWeighted::new(memory, servers(setup)).expect(ENOUGH)))
-        }),
-        Policy::made("static-stride", |setup| {
-            let memory = vec![0_u32; StaticStride::<Memory>::words(servers(setup))];
-            Box::new(Kept(StaticStride::new(memory).expect(ENOUGH)))
-        }),
-        Policy::made("weighted-random", |setup| {
-            let memory = vec![0_u32; WeightedRandom::<Memory>::words(servers(setup))];
-            Box::new(Kept(WeightedRandom::new(memory).expect(ENOUGH)))
-        }),
-        Policy::made("load-buckets", |setup| {
-            let memory = vec![0_u32; LoadBuckets::<Memory>::words(servers(setup))];
-            Box::new(Counting(LoadBuckets::new(memory).expect(ENOUGH)))
-        }),
-        Policy::made("weighted-least", |setup| {
-            let memory = vec![0_u32; WeightedLeast::<Memory>::words(servers(setup))];
-            Box::new(WeightedLeast::new(memory, Bias::One).expect(ENOUGH))
-        }),
-    ];
-    blind
-        .map(|policy| policy.without_reports().without_latency())
-        .to_vec()
-}
-
-/// The best of a few at random.
-fn choices() -> Vec<Policy> {
-    vec![
-        Policy::of("choice-of-two", || Choices::new(2, By::OwnRequests))
-            .without_reports()
-            .without_latency(),
-        Policy::of("choice-of-two-reported", || Choices::new(2, By::Reported)).without_latency(),
-        Policy::of("choice-of-three-reported", || Choices::new(3, By::Reported)).without_latency(),
-        Policy::of("choice-of-two-corrected", || Choices::new(2, By::Corrected)).without_latency(),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::run;
+    use crate::scenario::{Reports, Scenario};
 
     #[test]
     fn every_kind_is_there_and_none_twice() {
@@ -126,6 +92,29 @@ mod tests {
         }
         for name in &names {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
+        }
+    }
+
+    /// What is spared a policy that is said not to need it must not change what it picks.
+    #[test]
+    fn what_is_said_not_to_be_read_is_not_read() {
+        let scenario = |period: f64| Scenario {
+            speeds: vec![0.5, 1.0, 1.5],
+            load: 0.7,
+            clients: 2,
+            requests: 3_000,
+            reports: Reports {
+                period,
+                ..Reports::default()
+            },
+            ..Scenario::default()
+        };
+        for policy in all() {
+            let all_known = Policy::reading_all(&policy);
+            for period in [0.0, 5.0] {
+                let [spared, known] = [&policy, &all_known].map(|policy| run(&scenario(period), policy, 1));
+                assert_eq!(spared, known, "{}", policy.name());
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ struct Pickers {
 
 struct Picker {
     filter: Filter,
-    strategy: AnyStrategy,
+    strategy: AnyStrategy<Vec<u32>>,
 }
 
 impl fmt::Debug for WorkerRegistry {
@@ -163,7 +163,13 @@ impl WorkerRegistry {
             {
                 by_filter.remove(&victim);
             }
-            let strategy = AnyStrategy::new(self.inner.strategy);
+            let kind = self.inner.strategy;
+            let seed = u64::from(shared.id().get());
+            let slots = lb_core::pick::SLOTS_MAX;
+            let strategy = AnyStrategy::new(kind, vec![0; kind.words(slots)], slots, seed);
+            let Ok(strategy) = strategy else {
+                return Err(SelectError::NoWorkers);
+            };
             by_filter.insert(text.to_owned(), Picker { filter, strategy });
         }
         let Some(Picker { filter, strategy }) = by_filter.get_mut(text) else {

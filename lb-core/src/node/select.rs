@@ -6,8 +6,11 @@ use super::{Node, Phase};
 use crate::id::NodeId;
 use crate::load::{Ended, LoadCache};
 use crate::member::{Admission, Filter, Liveness, Role, Table};
-use crate::pick::{Load, Pool, SlotSet, Strategy};
+use crate::pick::{Load, Pool, SlotSet, Strategy, Tabled};
 use crate::time::Instant;
+
+/// Units of work that a pick spends on the strategy's table when the candidates have changed.
+const UPDATE_BUDGET: u32 = 64;
 
 /// Which peers may be picked.
 ///
@@ -177,11 +180,12 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
     /// back with [`Node::finish`].
     ///
     /// Workers that are alive and open come first; if there is none, suspected ones are better than nothing.
-    /// O(peers x tags) for the filter, plus the strategy's own cost. Keep one strategy per filter.
+    /// O(peers x tags) for the filter, plus the strategy's own cost. Keep one strategy per filter. A strategy with a
+    /// table brings it up to date here, a step at each pick.
     ///
     /// # Errors
     /// [`PickError`] saying what is missing.
-    pub fn pick<S: Strategy>(
+    pub fn pick<S: Strategy + Tabled>(
         &mut self,
         now: Instant,
         request: &Request<'_>,
@@ -211,6 +215,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             now: self.now,
             own: (self.id, own),
         };
+        strategy.update(&pool, UPDATE_BUDGET);
         let slot = strategy.pick(&pool, request.key, &mut self.rng).ok_or({
             match classes {
                 Classes { workers: false, .. } => PickError::NoWorkers,

@@ -222,6 +222,13 @@ impl<P: Pool + ?Sized> Items for ByName<'_, P> {
     }
 }
 
+/// Puts a number first and moves the others on; the last one is lost.
+pub(super) fn push_in(list: &mut [u16], mut number: u16) {
+    for entry in list {
+        core::mem::swap(entry, &mut number);
+    }
+}
+
 /// Swaps two words; nothing when one is not there.
 pub(super) fn swap(words: &mut [u32], left: usize, right: usize) {
     let both = (words.get(left).copied(), words.get(right).copied());

@@ -122,18 +122,22 @@ impl Entry {
             above: order as u16,
         }
     }
-
-    const fn words(&self) -> [u32; WORDS] {
-        [
-            self.count,
-            pair(self.before, self.after),
-            pair(self.bucket, self.weight),
-            self.level,
-            pair(self.first, self.last),
-            pair(self.below, self.above),
-        ]
-    }
 }
+
+/// Where the parts of an [`Entry`] are: the word, and the lowest bit in it.
+#[derive(Clone, Copy)]
+struct Part(usize, u32);
+
+const COUNT: usize = 0;
+const BEFORE: Part = Part(1, 16);
+const AFTER: Part = Part(1, 0);
+const BUCKET: Part = Part(2, 16);
+const WEIGHT: Part = Part(2, 0);
+const LEVEL: usize = 3;
+const FIRST: Part = Part(4, 16);
+const LAST: Part = Part(4, 0);
+const BELOW: Part = Part(5, 16);
+const ABOVE: Part = Part(5, 0);
 
 impl<S> LoadBuckets<S> {
     /// The memory needed for slots below this one.
@@ -250,19 +254,29 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> LoadBuckets<S> {
         };
         let Some(entry) = self.entry(slot) else { return };
         let count = change(entry.count);
-        self.edit(slot, |entry| entry.count = count);
+        self.set_word(slot, COUNT, count);
         if entry.bucket != NONE {
             self.place(slot, self.level(count, entry.weight), entry.bucket);
         }
     }
 
     #[inline]
-    fn edit(&mut self, index: u16, change: impl FnOnce(&mut Entry)) {
+    fn word(&mut self, index: u16, word: usize) -> Option<&mut u32> {
         let entries = self.memory.as_mut().as_chunks_mut::<WORDS>().0;
-        if let Some(words) = entries.get_mut(usize::from(index)) {
-            let mut entry = Entry::read(words);
-            change(&mut entry);
-            *words = entry.words();
+        entries.get_mut(usize::from(index))?.get_mut(word)
+    }
+
+    #[inline]
+    fn set_word(&mut self, index: u16, word: usize, value: u32) {
+        if let Some(place) = self.word(index, word) {
+            *place = value;
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, index: u16, Part(word, shift): Part, value: u16) {
+        if let Some(place) = self.word(index, word) {
+            *place = *place & !0xffff_u32.wrapping_shl(shift) | u32::from(value).wrapping_shl(shift);
         }
     }
 
@@ -309,11 +323,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> LoadBuckets<S> {
                 fresh
             }
         };
-        self.edit(bucket, |entry| {
-            (entry.level, entry.first, entry.last) = (level, NONE, NONE);
-            (entry.below, entry.above) = (below, above);
-        });
-        self.edit(above, |entry| entry.below = bucket);
+        self.set_word(bucket, LEVEL, level);
+        self.set(bucket, FIRST, NONE);
+        self.set(bucket, LAST, NONE);
+        self.set(bucket, BELOW, below);
+        self.set(bucket, ABOVE, above);
+        self.set(above, BELOW, bucket);
         self.set_above(below, bucket);
         bucket
     }
@@ -322,22 +337,21 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> LoadBuckets<S> {
         if bucket == NONE {
             self.lowest = above;
         } else {
-            self.edit(bucket, |entry| entry.above = above);
+            self.set(bucket, ABOVE, above);
         }
     }
 
     fn append(&mut self, slot: u16, bucket: u16) {
         let last = self.entry(bucket).map_or(NONE, |entry| entry.last);
-        self.edit(slot, |entry| {
-            (entry.before, entry.after, entry.bucket) = (last, NONE, bucket);
-        });
-        self.edit(last, |entry| entry.after = slot);
-        self.edit(bucket, |entry| {
-            entry.last = slot;
-            if last == NONE {
-                entry.first = slot;
-            }
-        });
+        self.set(slot, BEFORE, last);
+        self.set(slot, AFTER, NONE);
+        self.set(slot, BUCKET, bucket);
+        self.set(bucket, LAST, slot);
+        if last == NONE {
+            self.set(bucket, FIRST, slot);
+        } else {
+            self.set(last, AFTER, slot);
+        }
     }
 
     /// Takes a slot out of its list; closes the bucket when it was the last one.
@@ -346,17 +360,17 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> LoadBuckets<S> {
             return;
         };
         let (before, after) = (entry.before, entry.after);
-        self.edit(slot, |entry| entry.bucket = NONE);
-        self.edit(before, |entry| entry.after = after);
-        self.edit(after, |entry| entry.before = before);
-        self.edit(entry.bucket, |bucket| {
-            if before == NONE {
-                bucket.first = after;
-            }
-            if after == NONE {
-                bucket.last = before;
-            }
-        });
+        self.set(slot, BUCKET, NONE);
+        if before == NONE {
+            self.set(entry.bucket, FIRST, after);
+        } else {
+            self.set(before, AFTER, after);
+        }
+        if after == NONE {
+            self.set(entry.bucket, LAST, before);
+        } else {
+            self.set(after, BEFORE, before);
+        }
         if before == NONE && after == NONE {
             self.close(entry.bucket);
         }
@@ -365,9 +379,9 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> LoadBuckets<S> {
     fn close(&mut self, bucket: u16) {
         let Some(entry) = self.entry(bucket) else { return };
         self.set_above(entry.below, entry.above);
-        self.edit(entry.above, |above| above.below = entry.below);
+        self.set(entry.above, BELOW, entry.below);
         let free = core::mem::replace(&mut self.free, bucket);
-        self.edit(bucket, |entry| entry.above = free);
+        self.set(bucket, ABOVE, free);
     }
 
     /// Clients that start together begin anywhere among their equals.
@@ -464,7 +478,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Tabled for LoadBuckets<S> {
                 } else {
                     pool.weight(usize::from(slot))
                 };
-                self.edit(slot, |entry| entry.weight = weight);
+                self.set(slot, WEIGHT, weight);
                 let entry = self.entry(slot);
                 let (count, bucket) = entry.map_or((0, NONE), |entry| (entry.count, entry.bucket));
                 let level = self.level(count, weight);

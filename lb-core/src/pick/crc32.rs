@@ -1,7 +1,8 @@
 //! The CRC-32 of IEEE 802.3, which nginx builds its ring with.
 //!
 //! By a table of 16 entries, 64 bytes, two steps a byte: the 256 entries of the usual table are 1 KiB of a
-//! microcontroller's flash, and save 5 ns a point when a ring is made, nothing when one is picked from.
+//! microcontroller's flash, and would halve the time for a key or a point. That matters little: a ring of 160 points an
+//! endpoint is made in 4 us an endpoint, and a key is hashed once.
 
 const TABLE: [u32; 16] = {
     let mut table = [0_u32; 16];

@@ -7,6 +7,8 @@ use crate::rng::Rng;
 /// Endpoints compared in a pick.
 const POOL: usize = 16;
 
+const LAST: u8 = POOL as u8 - 1;
+
 /// Reports older than this are not used.
 const AGE_MAX_MS: u32 = 5_000;
 
@@ -121,7 +123,7 @@ impl HotCold {
             known
         } else {
             let place = usize::from(self.oldest);
-            self.oldest = self.oldest.wrapping_add(1) & (POOL as u8 - 1);
+            self.oldest = self.oldest.wrapping_add(1) & LAST;
             place
         };
         self.put(place, slot);
@@ -169,7 +171,8 @@ impl HotCold {
 
 /// What is compared of the usable ones; the others have the highest numbers.
 struct View {
-    in_flight: [u32; POOL],
+    /// Requests in flight, as far as they go into a lane of a vector.
+    in_flight: [i16; POOL],
     /// Latency in the high half, then requests in flight, and in the lowest bits the place in the order of this pick.
     cost: [u64; POOL],
     usable: u32,
@@ -188,7 +191,7 @@ impl View {
         from: usize,
     ) -> Self {
         let mut view = Self {
-            in_flight: [u32::MAX; POOL],
+            in_flight: [i16::MAX; POOL],
             cost: [u64::MAX; POOL],
             usable: 0,
         };
@@ -203,9 +206,10 @@ impl View {
             {
                 let latency = seen(&report, &load);
                 unanswered |= latency == 0;
-                *in_flight = compensated(&report, &load);
+                let there = compensated(&report, &load);
+                *in_flight = i16::try_from(there).unwrap_or(i16::MAX);
                 let order = index.wrapping_sub(from) as u64 & PLACE;
-                *cost = u64::from(latency) << 32 | u64::from((*in_flight).min(u32::MAX >> 4)) << 4 | order;
+                *cost = u64::from(latency) << 32 | u64::from(there.min(u32::MAX >> 4)) << 4 | order;
                 view.usable = view.usable.wrapping_add(1);
             }
         }
@@ -235,19 +239,18 @@ impl View {
 
     /// The cold one with the lowest cost. The quantile is one of theirs, so one is always cold.
     #[inline]
-    fn choose(&mut self, limit: u32, from: usize) -> Option<usize> {
-        for _ in 0..POOL {
-            let lowest = self.cost.iter().fold(u64::MAX, |lowest, &cost| lowest.min(cost));
-            let best = ((lowest & PLACE) as usize).wrapping_add(from) & (POOL - 1);
-            let in_flight = *self.in_flight.get(best)?;
-            let fewer = |&other: &u32| u32::from(other < in_flight);
-            let below = self.in_flight.iter().map(fewer).fold(0_u32, u32::wrapping_add);
-            if below <= limit {
-                return Some(best);
+    fn choose(&self, limit: i16, from: usize) -> usize {
+        // How many have fewer in flight, for all at once.
+        let mut below = [0_i16; POOL];
+        for other in self.in_flight {
+            for (below, &in_flight) in below.iter_mut().zip(&self.in_flight) {
+                *below = below.wrapping_add(i16::from(other < in_flight));
             }
-            *self.cost.get_mut(best)? = u64::MAX;
         }
-        None
+        let costs = self.cost.iter().zip(&below);
+        let cold = costs.map(|(&cost, &below)| if below > limit { u64::MAX } else { cost });
+        let lowest = cold.fold(u64::MAX, u64::min);
+        ((lowest & PLACE) as usize).wrapping_add(from) & (POOL - 1)
     }
 }
 
@@ -280,13 +283,13 @@ impl Strategy for HotCold {
         let known = usize::from(self.known);
         // From anywhere, so that the first of equals is anyone.
         let from = rng.below(u32::from(self.known)) as usize;
-        let mut view = View::of(pool, &self.slots, known, self.age_max_ms, from);
+        let view = View::of(pool, &self.slots, known, self.age_max_ms, from);
         if view.usable < 2 {
             return Random.pick(pool, key, rng);
         }
         // Who has more than this below it is hot.
         let limit = view.usable.wrapping_sub(1).wrapping_mul(u32::from(self.quantile)) / 255;
-        let index = view.choose(limit, from)?;
+        let index = view.choose(limit as i16, from);
         let slot = *self.slots.get(index)?;
         self.used(index);
         Some(usize::from(slot))

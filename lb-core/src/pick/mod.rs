@@ -103,11 +103,25 @@ pub trait Strategy {
     }
 }
 
-/// A strategy that keeps a table of the pool's candidates.
+/// What a strategy keeps of the pool's candidates besides its state: a table, or nothing.
 pub trait Tabled {
     /// Brings the table to the pool's [version](Pool::version) with at most `budget` units of work, each about one
     /// entry of the table; whether it is there. Until then picks use the former table.
     ///
     /// To be called by the picker's owner until it returns `true`, whenever the version has changed.
-    fn update<P: Pool + ?Sized>(&mut self, pool: &P, budget: u32) -> bool;
+    fn update<P: Pool + ?Sized>(&mut self, pool: &P, budget: u32) -> bool {
+        let _ = (pool, budget);
+        true
+    }
 }
+
+impl Tabled for RoundRobin {}
+impl Tabled for Random {}
+impl Tabled for LeastConnections {}
+impl<S> Tabled for WeightedLeast<S> {}
+impl Tabled for Choices {}
+impl Tabled for PeakEwma {}
+impl Tabled for HotCold {}
+impl Tabled for Corrected {}
+impl Tabled for Hybrid {}
+impl Tabled for FirstFit {}

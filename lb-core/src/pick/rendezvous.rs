@@ -17,7 +17,7 @@ const LANES: usize = 8;
 /// Choose it for small and middling fleets, up to some hundred, and for microcontrollers: 16 bytes a candidate,
 /// shares that follow the weights exactly, and the least possible disruption: when a candidate leaves or is
 /// refused, its keys spread evenly over the others and no other key moves. A pick costs O(candidates), about
-/// 0.3 ns each by SIMD (12 ns for 16, 330 ns for 1024); beyond that, `Maglev`.
+/// 0.3 ns each with SSE2 (19 ns for 16, 350 ns for 1024), twice that or more by weight; beyond that, `Maglev`.
 ///
 /// A score is 32 bits of a product of the hashes of name and key. Weights `w` make it `-ln(score) / w`, the lowest
 /// wins; in fixed point to 1 part in 10^7, and only for candidates that can still win. A refused home falls to the
@@ -166,11 +166,7 @@ impl<S: AsRef<[u32]>> Rendezvous<S> {
             if !full {
                 found = found.saturating_add(1);
             }
-            let moved = best.get_mut(place..found).unwrap_or_default();
-            moved.rotate_right(usize::from(!moved.is_empty()));
-            if let Some(first) = moved.first_mut() {
-                *first = at as u16;
-            }
+            affine::push_in(best.get_mut(place..found).unwrap_or_default(), at as u16);
         }
         for entry in best.iter_mut().take(found) {
             *entry = table.slot(usize::from(*entry)) as u16;
@@ -548,17 +544,17 @@ mod tests {
     fn shares_are_the_weights() {
         let cases: [(&[u16], u32, f64); 7] = [
             (&[1; 2], 200_000, 8.0),
-            (&[7; 3], 300_000, 5.0),
-            (&[1; 16], 400_000, 2.2),
-            (&[1; 100], 400_000, 1.5),
-            (&[1, 2, 3], 600_000, 5.0),
-            (&[65_535, 655, 6_553, 20_000], 600_000, 4.0),
+            (&[7; 3], 100_000, 5.0),
+            (&[1; 16], 200_000, 2.2),
+            (&[1; 100], 200_000, 1.5),
+            (&[1, 2, 3], 200_000, 5.0),
+            (&[65_535, 655, 6_553, 20_000], 200_000, 4.0),
             (
                 &[
                     5, 1, 5, 2, 5, 3, 5, 4, 5, 5, 5, 6, 5, 7, 5, 8, 1, 1, 1, 1, 9, 9, 9, 9, 2, 2, 2, 2, 3, 3,
                     3, 3, 10, 12, 14,
                 ],
-                400_000,
+                200_000,
                 1.8,
             ),
         ];
@@ -567,8 +563,8 @@ mod tests {
             let unevenness = unevenness(&counts, weights);
             assert!(unevenness < limit, "{unevenness} {counts:?}");
         }
-        let extreme = shares(&[1, 65_535], 400_000);
-        assert!((1..20).contains(&extreme[0]), "{extreme:?}");
+        let extreme = shares(&[1, 65_535], 200_000);
+        assert!((0..12).contains(&extreme[0]), "{extreme:?}");
     }
 
     #[test]

@@ -306,8 +306,8 @@ impl Scale {
                 _ => (room, room),
             },
             RingSize::Envoy { at_least, at_most } => {
-                let at_most = at_most.clamp(1, room);
-                (at_least.clamp(1, at_most), at_most)
+                let at_most = at_most.min(room).max(1);
+                (at_least.min(at_most).max(1), at_most)
             }
         };
         let least = normalized(census.least, census);

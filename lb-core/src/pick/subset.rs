@@ -4,6 +4,7 @@
 //! every client that knows the same names works out the same, whatever slots it keeps them in.
 
 use super::Pool;
+use super::affine::push_in;
 use super::xxh64::xxh64;
 
 /// A client's part of an endpoint.
@@ -79,7 +80,7 @@ pub fn by_aperture<P: Pool + ?Sized>(
     }
     // The circle is `clients * endpoints` long: an endpoint's arc is `clients`, a client's `endpoints`.
     let arc = u32::from(clients);
-    let wanted = u32::from(at_least).clamp(1, endpoints).saturating_mul(arc);
+    let wanted = u32::from(at_least).min(endpoints).max(1).saturating_mul(arc);
     let arcs = wanted.div_ceil(endpoints);
     let start = u32::from(client).saturating_mul(endpoints);
     let first = start.checked_div(arc).unwrap_or(0);
@@ -136,11 +137,7 @@ fn first<P: Pool + ?Sized>(pool: &P, hash: &impl Fn(usize) -> u64, subset: &mut 
         if !full {
             found = found.saturating_add(1);
         }
-        let moved = subset.get_mut(place..found).unwrap_or_default();
-        moved.rotate_right(usize::from(!moved.is_empty()));
-        if let Some(entry) = moved.first_mut() {
-            *entry = slot as u16;
-        }
+        push_in(subset.get_mut(place..found).unwrap_or_default(), slot as u16);
     }
     found
 }

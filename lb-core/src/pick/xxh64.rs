@@ -76,8 +76,9 @@ impl Xxh64 {
     pub(super) fn finish_with(&self, end: &[u8]) -> u64 {
         let mut lanes = self.lanes;
         let mut buffer = [0_u8; 2 * BLOCK];
-        let (head, _) = buffer.split_at_mut(BLOCK);
-        head.copy_from_slice(&self.buffer);
+        if let Some(head) = buffer.first_chunk_mut::<BLOCK>() {
+            *head = self.buffer;
+        }
         let filled = self.filled.wrapping_add(end.len());
         let room = buffer.get_mut(self.filled..).unwrap_or_default();
         for (to, &from) in room.iter_mut().zip(end) {

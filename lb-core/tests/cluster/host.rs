@@ -31,7 +31,7 @@ pub(crate) struct Process {
     pub(crate) node: SimNode,
     pub(crate) meter: LoadMeter,
     pub(crate) tickets: Vec<Ticket>,
-    pub(crate) strategy: AnyStrategy,
+    pub(crate) strategy: AnyStrategy<Vec<u32>>,
     /// The latest time the node was given.
     pub(crate) latest: Instant,
     /// The simulation's time until which it is not run.
@@ -112,7 +112,7 @@ impl Host {
             node,
             meter: LoadMeter::new(epoch, 16),
             tickets: Vec::new(),
-            strategy: AnyStrategy::new(kind),
+            strategy: AnyStrategy::new(kind, vec![0; kind.words(16)], 16, u64::from(self.id.get())).unwrap(),
             latest: local,
             paused_until: 0,
             leaving: false,

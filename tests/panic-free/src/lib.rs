@@ -14,7 +14,11 @@ use lb_core::health::Timers;
 use lb_core::load::{Ended, Finished, HybridWeights, LoadCache, LoadMeter};
 use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
-use lb_core::pick::{AnyStrategy, CachePool, SlotSet, Strategy, StrategyKind};
+use lb_core::pick::subset::{self, Portion};
+use lb_core::pick::{
+    AnyStrategy, Bounded, CachePool, Ketama, Maglev, Overflow, Pool, Rendezvous, Ring, RingSize, SlicePool,
+    SlotSet, Strategy, StrategyKind, Tabled, crc32, key_hash,
+};
 use lb_core::rng::Sfc32;
 use lb_core::wire::seal::{Ascon128, DeviceKey};
 use lb_core::{Duration, Instant, NodeId, wire};
@@ -135,6 +139,49 @@ fn the_parts(bytes: &mut [u8], text: &str, strategy: &mut AnyStrategy) {
     ));
 }
 
+fn tables(pool: &impl Pool, memory: &mut [u32]) {
+    fn used(mut strategy: impl Strategy + Tabled, pool: &impl Pool) {
+        while !strategy.update(pool, black_box(100)) {}
+        let key = black_box(Some(key_hash(b"key") ^ u64::from(crc32(b"key"))));
+        black_box(strategy.pick(pool, key, &mut Sfc32::new(black_box(1))));
+    }
+    fn bounded<S>(strategy: S) -> Bounded<S> {
+        Bounded::new(strategy, black_box(125), black_box(Overflow::Jump))
+    }
+    let slots = black_box(16);
+    let envoy = RingSize::Envoy {
+        at_least: black_box(1_024),
+        at_most: black_box(4_096),
+    };
+    let size = if black_box(true) {
+        envoy
+    } else {
+        RingSize::PerWeight(black_box(160))
+    };
+    if let Ok(rendezvous) = Rendezvous::new(&mut *memory, slots) {
+        black_box(rendezvous.top(pool, black_box(7), &mut black_box([0; 4])));
+        used(bounded(rendezvous), pool);
+    }
+    if let Ok(maglev) = Maglev::new(&mut *memory, slots, black_box(251)) {
+        used(bounded(maglev), pool);
+    }
+    if let Ok(ring) = Ring::new(&mut *memory, slots, size) {
+        used(bounded(ring), pool);
+    }
+    if let Ok(ketama) = Ketama::new(&mut *memory, slots) {
+        used(bounded(ketama), pool);
+    }
+    let mut slice = [Portion::default(); 8];
+    black_box(subset::by_rendezvous(pool, black_box(7), &mut black_box([0; 4])));
+    black_box(subset::by_aperture(
+        pool,
+        black_box(1),
+        black_box(9),
+        black_box(4),
+        &mut slice,
+    ));
+}
+
 fn an_edge(bytes: &mut [u8], text: &str, filter: &Filter) {
     let Ok(timers) = Timers::new(span(), span(), span(), span()) else {
         return;
@@ -211,4 +258,14 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
     a_node(bytes, text, &filter, &mut strategy);
     an_edge(bytes, text, &filter);
     the_parts(bytes, text, &mut strategy);
+    let names = black_box([text.as_bytes(); 3]);
+    let pool = SlicePool {
+        candidates: &black_box([0, 1, 2]),
+        admitted: &black_box([7]),
+        names: &names,
+        weights: &black_box([1, 2, 3]),
+        version: black_box(1),
+        ..SlicePool::default()
+    };
+    tables(&pool, black_box(&mut [0; 1_024]));
 }
