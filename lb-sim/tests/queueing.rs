@@ -102,7 +102,7 @@ fn the_shortest_of_d_is_the_supermarket_model() {
         (supermarket(0.9, 2) - 2.614).abs() < 0.001,
         "the reference's figure"
     );
-    for (d, name) in [(2, "choice-of-two-reported"), (3, "choice-of-three-reported")] {
+    for (d, name) in [(2, "two-reported"), (3, "three-reported")] {
         for load in [0.5, 0.7, 0.9, 0.95] {
             let scenario = Scenario {
                 load,

@@ -46,7 +46,7 @@ impl Default for Fleet {
     /// Every policy there is, 100 servers, ten runs of 300 000 requests.
     fn default() -> Self {
         Self {
-            policies: Policy::all(),
+            policies: Policy::usual(),
             servers: 100,
             requests: 300_000,
             seeds: Seeds::default(),
