@@ -59,6 +59,9 @@ pub(crate) struct StaleArgs {
     /// What servers state as their capacity: speed (in proportion to it), equal, nothing
     #[arg(long, value_name = "NAME", default_value = "speed")]
     capacity: Stated,
+    /// Judge this policy beside the best of the others, one line for each combination
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    against: Option<Policy>,
     /// Number of servers
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
     servers: u64,
@@ -235,6 +238,7 @@ impl StaleArgs {
             works: self.work.clone(),
             load: self.load,
             stated: self.capacity,
+            against: self.against.as_ref().map(|policy| policy.name().to_owned()),
             ..stale::Grid::default()
         }
     }

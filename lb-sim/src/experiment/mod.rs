@@ -6,6 +6,7 @@ pub mod ramp;
 pub mod sinkhole;
 pub mod stale;
 pub mod supermarket;
+pub mod verdict;
 
 use std::fmt;
 use std::str::FromStr;
