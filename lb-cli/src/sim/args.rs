@@ -438,7 +438,7 @@ mod tests {
             ("lb sim stale --discipline lifo", "fifo, ps"),
             ("lb sim stale --speeds fast", "equal, mixed"),
             ("lb sim stale --capacity much", "speed, equal, nothing"),
-            ("lb sim stale --ages -1", "--ages"),
+            ("lb sim stale --ages=-1", "from 0 to 10000"),
             ("lb sim stale --ages old", "from 0 to 10000"),
             ("lb sim stale --load 0", "from 0.01 to 10"),
             ("lb sim stale --clients 0", "1..=10000"),
