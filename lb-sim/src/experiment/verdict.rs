@@ -106,16 +106,14 @@ pub fn table(verdicts: &[Verdict<'_>]) -> Table {
 /// The worst ratios, in a line.
 #[must_use]
 pub fn summary(verdicts: &[Verdict<'_>]) -> String {
-    let worst = |ratio: fn(&Verdict<'_>) -> f64| {
-        let ratios = verdicts.iter().map(ratio).filter(|ratio| ratio.is_finite());
-        ratios.fold(0.0, f64::max)
-    };
+    let worst =
+        |ratios: &mut dyn Iterator<Item = f64>| ratios.filter(|ratio| ratio.is_finite()).fold(0.0, f64::max);
     let best = verdicts.iter().filter(|verdict| verdict.ratio() < 1.0).count();
     format!(
         "best in {best} of {} cells; at worst {:.2} times the best of the others, and {:.2} times a rotation by true speed",
         verdicts.len(),
-        worst(Verdict::ratio),
-        worst(Verdict::to_rotation)
+        worst(&mut verdicts.iter().map(Verdict::ratio)),
+        worst(&mut verdicts.iter().map(Verdict::to_rotation))
     )
 }
 
