@@ -75,7 +75,7 @@ type Make = dyn Fn(&Setup<'_>) -> Box<dyn Picker> + Send + Sync;
 /// One under research is a type that implements [`Strategy`]:
 ///
 /// ```
-/// use lb_core::pick::{Strategy, Tabled};
+/// use lb_core::pick::{Pool, Strategy};
 /// use lb_core::rng::Rng;
 /// use lb_sim::{Policy, Scenario, run};
 ///
