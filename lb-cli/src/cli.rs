@@ -337,7 +337,7 @@ mod tests {
         for (line, part) in [
             (
                 "lb demo --strategy best",
-                "round-robin, random, least-connections, hybrid, corrected",
+                "adaptive, round-robin, random, smooth-weighted",
             ),
             ("lb demo --workers 1", "2..=16"),
             ("lb demo --workers 17", "2..=16"),
