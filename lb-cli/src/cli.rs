@@ -30,6 +30,7 @@ Start here:
   lb node --id 1 --dir certs --listen 127.0.0.1:7401    a worker; the others get --seed as below
   lb call echo --data hi --id 9 --dir certs --seed 127.0.0.1:7401
   lb status --id 9 --dir certs --seed 127.0.0.1:7401
+  lb sim stale --ages 1,10 --clients 10 --seeds 2       strategies compared on simulated servers
 
 Set RUST_LOG=debug for logs on standard error.";
 
@@ -336,7 +337,7 @@ mod tests {
         for (line, part) in [
             (
                 "lb demo --strategy best",
-                "round-robin, random, least-connections, hybrid, corrected",
+                "adaptive, round-robin, random, smooth-weighted",
             ),
             ("lb demo --workers 1", "2..=16"),
             ("lb demo --workers 17", "2..=16"),

@@ -259,3 +259,59 @@ fn help_and_version() {
     assert_eq!(version.trim(), concat!("lb ", env!("CARGO_PKG_VERSION")));
     run(&[]).refused(2, &["Usage: lb"]);
 }
+
+#[test]
+fn an_experiment_prints_draws_and_repeats_itself() {
+    let dir = Dir::new();
+    let svg = dir.at("stale.svg");
+    let mut args = vec![
+        "sim",
+        "stale",
+        "--policies",
+        "random,corrected",
+        "--ages",
+        "1,10",
+        "--clients",
+        "10",
+    ];
+    args.extend([
+        "--speeds",
+        "equal",
+        "--discipline",
+        "fifo",
+        "--work",
+        "exponential",
+        "--seeds",
+        "2",
+    ]);
+    args.extend(["--requests", "3000", "--svg", &svg]);
+    let table = run(&args).good().text();
+    assert!(
+        table.contains("2 seeds from 1") && table.contains("corrected"),
+        "{table}"
+    );
+    let drawn = std::fs::read_to_string(&svg).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("corrected"));
+    args.push("--json");
+    let json = run(&args).good().text();
+    assert_eq!(json, run(&args).good().text(), "the same seed, the same bytes");
+    let rows: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 4);
+    for row in &rows {
+        for field in ["clients", "age", "load", "seeds", "mean", "p99"] {
+            assert!(
+                row[field].as_f64().is_some_and(|value| value > 0.0),
+                "{field}: {row}"
+            );
+        }
+    }
+    assert!(
+        rows[2]["mean"].as_f64() < rows[0]["mean"].as_f64(),
+        "corrected beats random"
+    );
+    args.extend(["--svg", "/nowhere/at/all.svg"]);
+    run(&args).refused(2, &["--svg"]);
+}

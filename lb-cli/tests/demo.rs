@@ -83,7 +83,7 @@ fn check(report: &Value) {
 fn every_byte_is_verified_while_a_worker_is_killed() {
     let input = input();
     let report = demo(&["--seconds", "5", input.path().to_str().unwrap()]);
-    assert_eq!(report["strategy"], "corrected");
+    assert_eq!(report["strategy"], "adaptive");
     assert_eq!(report["workers"], 3);
     assert_eq!(report["input_files"], 4);
     assert_eq!(report["input_bytes"], 200_001);
@@ -127,8 +127,7 @@ fn says_what_is_wrong_before_it_starts_anything() {
     run(&["demo", "/no/such/place"]).refused(1, &["cannot read /no/such/place", "No such file"]);
     run(&["demo", place]).refused(1, &["nothing to encrypt", place]);
     run(&["demo", "/dev/null"]).refused(1, &["/dev/null is neither a file nor a directory"]);
-    run(&["demo", "--strategy", "best"])
-        .refused(2, &["best", "round-robin, random, least-connections, hybrid"]);
+    run(&["demo", "--strategy", "best"]).refused(2, &["best", "adaptive, round-robin, random"]);
     run(&["demo", "--workers", "1"]).refused(2, &["2..=16"]);
     let file = empty.write("file", "x");
     let no_room = lb()

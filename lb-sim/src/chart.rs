@@ -138,7 +138,7 @@ impl Scale {
     }
 
     /// From 0 on, if that is not far: for what is to be compared by its size.
-    pub(crate) fn zero_based(self) -> Self {
+    pub(crate) fn with_zero(self) -> Self {
         let near = !self.log && self.low > 0.0 && self.low < self.high * 0.6;
         Self {
             low: if near { 0.0 } else { self.low },
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     fn scale(log: bool, values: &[f64]) -> Scale {
-        Scale::of(log, values.iter().copied()).zero_based().rounded()
+        Scale::of(log, values.iter().copied()).with_zero().rounded()
     }
 
     fn ticks(scale: &Scale) -> Vec<String> {

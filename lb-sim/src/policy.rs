@@ -75,7 +75,7 @@ type Make = dyn Fn(&Setup<'_>) -> Box<dyn Picker> + Send + Sync;
 /// One under research is a type that implements [`Strategy`]:
 ///
 /// ```
-/// use lb_core::pick::{Strategy, Tabled};
+/// use lb_core::pick::{Pool, Strategy};
 /// use lb_core::rng::Rng;
 /// use lb_sim::{Policy, Scenario, run};
 ///
@@ -144,6 +144,16 @@ impl Policy {
         self
     }
 
+    /// The same, but given everything there is to read.
+    #[cfg(test)]
+    pub(crate) fn reading_all(&self) -> Self {
+        Self {
+            reads_reports: true,
+            reads_latency: true,
+            ..self.clone()
+        }
+    }
+
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -178,6 +188,14 @@ impl Policy {
     #[must_use]
     pub fn all() -> Vec<Self> {
         strategies::all().into_iter().chain(Self::references()).collect()
+    }
+
+    /// All but the affine ones: requests here have no keys, and without they only pick at random.
+    #[must_use]
+    pub fn usual() -> Vec<Self> {
+        let mut all = Self::all();
+        all.retain(|policy| !strategies::is_affine(&policy.name));
+        all
     }
 
     fn references() -> Vec<Self> {

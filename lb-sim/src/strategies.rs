@@ -5,51 +5,60 @@ use lb_core::load::Ended;
 use lb_core::pick::{AnyStrategy, By, Choices, LoadBuckets, Strategy, StrategyKind, Tabled};
 use lb_core::rng::Sfc32;
 
-use crate::policy::{Kept, Picker, Policy, Setup};
+use crate::policy::{Kept, Picker, Policy};
 use crate::view::View;
-
-type Memory = Vec<u32>;
-
-const ENOUGH: &str = "as much memory as it asks for";
 
 /// Every strategy of the core: those with a name of their own there, then the others.
 pub(crate) fn all() -> Vec<Policy> {
+    let named = StrategyKind::ALL.into_iter().map(named);
     let others = [
         Policy::of("three-reported", || Choices::new(3, By::Reported)).without_latency(),
         Policy::made("load-buckets", |setup| {
-            let memory = vec![0_u32; LoadBuckets::<Memory>::words(servers(setup))];
+            let memory = vec![0_u32; LoadBuckets::<Vec<u32>>::words(setup.speeds.len())];
             Box::new(Counting(LoadBuckets::new(memory).expect(ENOUGH)))
         })
         .without_reports()
         .without_latency(),
     ];
-    StrategyKind::ALL.into_iter().map(named).chain(others).collect()
+    named.chain(others).collect()
+}
+
+const ENOUGH: &str = "as much memory as it asks for";
+
+/// Whether it goes by the keys of requests.
+pub(crate) fn is_affine(name: &str) -> bool {
+    name.parse::<StrategyKind>().is_ok_and(StrategyKind::is_affine)
 }
 
 fn named(kind: StrategyKind) -> Policy {
     let policy = Policy::made(kind.as_str(), move |setup| {
-        let memory = vec![0_u32; kind.words(servers(setup))];
-        let strategy = AnyStrategy::new(kind, memory, servers(setup), setup.seed);
-        Box::new(Kept(strategy.expect(ENOUGH)))
+        let slots = setup.speeds.len();
+        let memory = vec![0_u32; kind.words(slots)];
+        Box::new(Kept(
+            AnyStrategy::new(kind, memory, slots, setup.seed).expect(ENOUGH),
+        ))
     });
     match kind {
-        StrategyKind::Adaptive | StrategyKind::HotCold => policy,
+        StrategyKind::Random
+        | StrategyKind::RoundRobin
+        | StrategyKind::SmoothWeighted
+        | StrategyKind::StaticStride
+        | StrategyKind::WeightedRandom
+        | StrategyKind::LeastConnections
+        | StrategyKind::WeightedLeast
+        | StrategyKind::TwoChoices => policy.without_reports().without_latency(),
+        kind if kind.is_affine() => policy.without_reports().without_latency(),
         StrategyKind::PeakEwma => policy.without_reports(),
         StrategyKind::TwoReported
         | StrategyKind::TwoCorrected
         | StrategyKind::Corrected
-        | StrategyKind::Hybrid
-        | StrategyKind::FirstFit => policy.without_latency(),
-        _ => policy.without_reports().without_latency(),
+        | StrategyKind::Hybrid => policy.without_latency(),
+        _ => policy,
     }
 }
 
-const fn servers(setup: &Setup<'_>) -> usize {
-    setup.speeds.len()
-}
-
 /// Load buckets have to be told of every request.
-struct Counting(LoadBuckets<Memory>);
+struct Counting(LoadBuckets<Vec<u32>>);
 
 impl Picker for Counting {
     fn choose(&mut self, view: &View<'_>, key: Option<u64>, rng: &mut Sfc32) -> Option<usize> {
@@ -72,6 +81,8 @@ impl Picker for Counting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::run;
+    use crate::scenario::{Reports, Scenario};
 
     #[test]
     fn every_kind_is_there_and_none_twice() {
@@ -81,6 +92,29 @@ mod tests {
         }
         for name in &names {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
+        }
+    }
+
+    /// What is spared a policy that is said not to need it must not change what it picks.
+    #[test]
+    fn what_is_said_not_to_be_read_is_not_read() {
+        let scenario = |period: f64| Scenario {
+            speeds: vec![0.5, 1.0, 1.5],
+            load: 0.7,
+            clients: 2,
+            requests: 3_000,
+            reports: Reports {
+                period,
+                ..Reports::default()
+            },
+            ..Scenario::default()
+        };
+        for policy in all() {
+            let all_known = Policy::reading_all(&policy);
+            for period in [0.0, 5.0] {
+                let [spared, known] = [&policy, &all_known].map(|policy| run(&scenario(period), policy, 1));
+                assert_eq!(spared, known, "{}", policy.name());
+            }
         }
     }
 }

@@ -89,7 +89,7 @@ impl Chart {
         (
             Scale::of(self.x.log, points().map(|(x, _)| x)),
             Scale::of(self.y.log, points().map(|(_, y)| y))
-                .zero_based()
+                .with_zero()
                 .rounded(),
         )
     }

@@ -85,7 +85,7 @@ fn who_takes_failing_fast_for_being_fast_feeds_the_sinkhole() {
 #[test]
 fn rotation_breaks_down_above_what_is_owned_and_least_load_does_not() {
     let grid = ramp::Ramp {
-        fleet: fleet(&["weighted-rotation", "choice-of-two-reported"], 150_000),
+        fleet: fleet(&["weighted-rotation", "two-reported"], 150_000),
         loads: vec![0.83, 1.27],
         ..ramp::Ramp::default()
     };

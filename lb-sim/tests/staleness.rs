@@ -61,7 +61,7 @@ fn two_and_three_choices_stand_more() {
         (50.0, 12.4),
         (100.0, 21.0),
     ];
-    assert_curve("choice-of-two-reported", 10, &two, 0.1);
+    assert_curve("two-reported", 10, &two, 0.1);
     let three = [
         (0.1, 2.2),
         (1.0, 2.6),
@@ -70,7 +70,7 @@ fn two_and_three_choices_stand_more() {
         (50.0, 20.7),
         (100.0, 38.9),
     ];
-    assert_curve("choice-of-three-reported", 10, &three, 0.1);
+    assert_curve("three-reported", 10, &three, 0.1);
 }
 
 #[test]
@@ -134,5 +134,5 @@ fn own_requests_tell_nothing_if_clients_are_many_and_speeds_differ() {
     };
     assert!((mean("least-own") / 33.0 - 1.0).abs() < 0.1);
     assert!(mean("weighted-rotation") < 4.3, "known speeds are worth more");
-    assert!(mean("choice-of-two-reported") < 3.0);
+    assert!(mean("two-reported") < 3.0);
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use lb_core::NodeId;
 use lb_core::member::FilterError;
-use lb_core::node::PickError;
 
 /// No worker could be selected. Nothing was sent and nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,19 +34,14 @@ pub enum SelectError {
         /// The node asked for.
         id: NodeId,
     },
-}
-
-impl SelectError {
-    pub(crate) fn from_pick(error: PickError, filter: &str) -> Self {
-        match error {
-            PickError::NoMatch => Self::NoMatch {
-                filter: filter.to_owned(),
-            },
-            PickError::AllTried => Self::AllTried,
-            PickError::AllAtCapacity => Self::AllAtCapacity,
-            _ => Self::NoWorkers,
-        }
-    }
+    /// The one worker that would do cannot be picked now, and no other was allowed.
+    #[error(
+        "worker {id} cannot be picked: unknown, gone, full, excluded or not matching; allow others or retry later"
+    )]
+    Unavailable {
+        /// The worker asked for.
+        id: NodeId,
+    },
 }
 
 /// A call that got no answer, or not the one hoped for.

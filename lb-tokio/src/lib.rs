@@ -36,7 +36,8 @@
 //! # }
 //! ```
 //!
-//! A node can also listen for microcontrollers, see [`edge`].
+//! A node can also listen for microcontrollers, see [`edge`]. Picks from many threads, and without a cluster, are in
+//! [`pick`].
 //!
 //! The load-balancing [`guide`] shows the strategies and what is built on them, with every example run as a
 //! test.
@@ -49,13 +50,14 @@ mod error;
 mod frame;
 pub mod guide;
 pub mod identity;
+pub mod pick;
 pub mod registry;
 mod runtime;
 pub mod server;
 mod transport;
 
 pub use bytes::Bytes;
-pub use client::{ClusterClient, ClusterClientConfig};
+pub use client::{CallOptions, ClusterClient, ClusterClientConfig};
 pub use cluster::{
     Cluster, ClusterBuilder, ClusterStatus, Control, MemberStatus, PEERS_MAX, Simulated, StartError,
 };

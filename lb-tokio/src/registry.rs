@@ -4,28 +4,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use lb_core::NodeId;
-use lb_core::load::Ended;
-use lb_core::member::{Admission, Filter, Liveness, Role, Status};
-use lb_core::node::{PeerView, Request, Ticket};
-use lb_core::pick::AnyStrategy;
+use lb_core::load::{Ended, LoadFigures};
+use lb_core::member::{Filter, Status};
 
 use crate::LoadBalancingStrategy;
-use crate::cluster::{Cluster, CoreNode, Shared};
+use crate::cluster::Cluster;
 use crate::error::SelectError;
-use crate::transport::lock;
+use crate::pick::{self, Ask, Endpoint, Picker, Standing, Tally};
 
-/// Compiled filters kept, each with the state of its strategy. Beyond that, a new filter displaces an
-/// arbitrary one, whose rotation then starts anew.
+/// Compiled filters kept, each with a strategy. Beyond that, a new one displaces an arbitrary one, whose
+/// rotation then starts anew.
 pub const FILTERS_MAX: usize = 256;
 
 /// The cluster's workers, and a strategy to pick among them.
 ///
 /// Clones share everything. Picking reads memory only: no message is sent and nothing is awaited.
 ///
-/// Each filter has a rotation of its own, so alternating filters do not disturb each other.
+/// A worker's weight, for strategies that weigh, is its tag `weight` or else the capacity it states; who says neither
+/// gets the mean of the others.
+///
+/// Each filter has a rotation of its own, so alternating filters do not disturb each other. Threads rotate each
+/// on its own, too, and share the counts of requests in flight.
 #[derive(Clone)]
 pub struct WorkerRegistry {
     inner: Arc<Inner>,
@@ -34,18 +36,38 @@ pub struct WorkerRegistry {
 struct Inner {
     cluster: Cluster,
     strategy: LoadBalancingStrategy,
-    pickers: Mutex<Pickers>,
+    pickers: RwLock<Pickers>,
+    tally: Arc<Tally>,
 }
 
+/// By the text of the filter, for each strategy in use.
 #[derive(Default)]
 struct Pickers {
-    by_filter: BTreeMap<String, Picker>,
-    picks: BTreeMap<NodeId, u64>,
+    by_strategy: Vec<(LoadBalancingStrategy, BTreeMap<String, Picker>)>,
 }
 
-struct Picker {
-    filter: Filter,
-    strategy: AnyStrategy<Vec<u32>>,
+impl Pickers {
+    fn get(&self, strategy: LoadBalancingStrategy, filter: &str) -> Option<&Picker> {
+        let (_, by_filter) = self.by_strategy.iter().find(|(kind, _)| *kind == strategy)?;
+        by_filter.get(filter)
+    }
+
+    fn insert(&mut self, filter: String, picker: Picker) {
+        let kept = |(_, by_filter): &(_, BTreeMap<_, _>)| by_filter.len();
+        let fullest = self.by_strategy.iter().map(kept).sum::<usize>() >= FILTERS_MAX;
+        if fullest && let Some((_, by_filter)) = self.by_strategy.iter_mut().max_by_key(|kind| kept(kind)) {
+            by_filter.pop_first();
+        }
+        let strategy = picker.strategy();
+        match self.by_strategy.iter_mut().find(|(kind, _)| *kind == strategy) {
+            Some((_, by_filter)) => {
+                by_filter.insert(filter, picker);
+            }
+            None => self
+                .by_strategy
+                .push((strategy, BTreeMap::from([(filter, picker)]))),
+        }
+    }
 }
 
 impl fmt::Debug for WorkerRegistry {
@@ -64,7 +86,8 @@ impl WorkerRegistry {
             inner: Arc::new(Inner {
                 cluster,
                 strategy,
-                pickers: Mutex::default(),
+                pickers: RwLock::default(),
+                tally: Arc::default(),
             }),
         }
     }
@@ -81,15 +104,66 @@ impl WorkerRegistry {
         &self.inner.cluster
     }
 
-    /// Picks a worker whose tags match (`None`: any) and counts a request as in flight there until the
-    /// lease is dropped. See [`Filter`] for the language of filters.
+    /// Picks a worker whose tags match (`None`: any) and counts a request as in flight there until the lease is
+    /// dropped. See [`Filter`] for the language of filters.
     ///
-    /// For requests over a transport of your own; [`ClusterClient`](crate::ClusterClient) does it itself.
+    /// For requests over a transport of your own; [`ClusterClient`](crate::ClusterClient) does it itself. Where
+    /// nanoseconds count, keep a [`picker`](Self::picker) instead of looking its filter up each time.
     ///
     /// # Errors
     /// [`SelectError`] saying what is missing.
     pub fn select_worker(&self, filter: Option<&str>) -> Result<Lease, SelectError> {
-        Lease::of(self.select(filter, &[])?)
+        self.picker(filter)?.pick(&Ask::new()).map(Lease::new)
+    }
+
+    /// A picker of workers whose tags match (`None`: any), with the registry's strategy: the one that
+    /// [`select_worker`](Self::select_worker) uses for this filter.
+    ///
+    /// ```no_run
+    /// # fn example(registry: &lb_tokio::WorkerRegistry) -> Result<(), lb_tokio::SelectError> {
+    /// use lb_tokio::pick::Ask;
+    /// let picker = registry.picker(Some("role=worker"))?;
+    /// // In any thread, as often as you like:
+    /// let lease = picker.pick(&Ask::new().key("user-7"))?;
+    /// println!("{} at {:?}", lease.id(), lease.addr());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SelectError::Filter`] when the filter does not compile.
+    pub fn picker(&self, filter: Option<&str>) -> Result<Picker, SelectError> {
+        self.picker_with(self.inner.strategy, filter)
+    }
+
+    /// [`picker`](Self::picker) with another strategy.
+    ///
+    /// # Errors
+    /// [`SelectError::Filter`] when the filter does not compile.
+    pub fn picker_with(
+        &self,
+        strategy: LoadBalancingStrategy,
+        filter: Option<&str>,
+    ) -> Result<Picker, SelectError> {
+        let text = filter.unwrap_or("");
+        let pickers = &self.inner.pickers;
+        let known = {
+            let pickers = pickers.read().unwrap_or_else(PoisonError::into_inner);
+            pickers.get(strategy, text).cloned()
+        };
+        if let Some(picker) = known {
+            return Ok(picker);
+        }
+        let filter = Filter::parse(text)?;
+        let mut pickers = pickers.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been faster, and a filter has one rotation.
+        if let Some(picker) = pickers.get(strategy, text) {
+            return Ok(picker.clone());
+        }
+        let balancer = self.inner.cluster.balancer();
+        let picker = balancer.picker_for(filter, strategy, &self.inner.tally);
+        pickers.insert(text.to_owned(), picker.clone());
+        Ok(picker)
     }
 
     /// The workers that [`select_worker`](Self::select_worker) chooses among, by id, for a rule of your own.
@@ -103,28 +177,24 @@ impl WorkerRegistry {
     pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
         let text = filter.unwrap_or("");
         let filter = Filter::parse(text)?;
-        let state = self.inner.cluster.shared().lock();
-        let open: Vec<_> = state.node.peers().filter(takes_requests).collect();
-        let matching = |liveness| {
-            let peers = open.iter().filter(move |peer| peer.axes.liveness == liveness);
-            let peers = peers.filter(|peer| filter.matches(peer.member.tags()));
-            peers.map(Worker::from_view).collect::<Vec<_>>()
-        };
+        let mut known = self.inner.cluster.balancer().endpoints();
+        known.retain(|known| known.endpoint.get_standing() != Standing::Closed);
+        let is_empty = known.is_empty();
+        known.retain(|known| filter.matches(known.endpoint.get_tags()));
         // As in a pick: suspected ones only when there is no other.
-        let mut workers = matching(Liveness::Alive);
-        if workers.is_empty() {
-            workers = matching(Liveness::Suspect);
+        let is_open = |known: &pick::Known| known.endpoint.get_standing() == Standing::Open;
+        if known.iter().any(is_open) {
+            known.retain(is_open);
         }
-        if workers.is_empty() {
+        if known.is_empty() {
             let filter = text.to_owned();
-            return Err(if open.is_empty() {
+            return Err(if is_empty {
                 SelectError::NoWorkers
             } else {
                 SelectError::NoMatch { filter }
             });
         }
-        workers.sort_by_key(|worker| worker.id);
-        Ok(workers)
+        Ok(known.iter().map(Worker::known).collect())
     }
 
     /// Counts a request as in flight at this worker until the lease is dropped, without picking and whether
@@ -133,128 +203,24 @@ impl WorkerRegistry {
     /// # Errors
     /// [`SelectError::NotThere`] when it is unknown, gone or draining.
     pub fn lease(&self, id: NodeId) -> Result<Lease, SelectError> {
-        Lease::of(self.hold(id)?)
+        self.hold(id).map(Lease::new)
     }
 
     /// Every worker known, in whatever state, by id.
     #[must_use]
     pub fn workers(&self) -> Vec<Worker> {
-        let state = self.inner.cluster.shared().lock();
-        let mut workers: Vec<Worker> = workers_of(&state.node).collect();
-        workers.sort_by_key(|worker| worker.id);
-        workers
+        let known = self.inner.cluster.balancer().endpoints();
+        known.iter().map(Worker::known).collect()
     }
 
     /// How many times each worker was picked.
     #[must_use]
     pub fn picks(&self) -> BTreeMap<NodeId, u64> {
-        lock(&self.inner.pickers).picks.clone()
+        self.inner.tally.picks()
     }
 
-    pub(crate) fn select(&self, filter: Option<&str>, tried: &[NodeId]) -> Result<Held, SelectError> {
-        let text = filter.unwrap_or("");
-        let shared = self.inner.cluster.shared();
-        let mut pickers = lock(&self.inner.pickers);
-        let Pickers { by_filter, picks } = &mut *pickers;
-        if !by_filter.contains_key(text) {
-            let filter = Filter::parse(text)?;
-            if by_filter.len() >= FILTERS_MAX
-                && let Some(victim) = by_filter.keys().next().cloned()
-            {
-                by_filter.remove(&victim);
-            }
-            let kind = self.inner.strategy;
-            let seed = u64::from(shared.id().get());
-            let slots = lb_core::pick::SLOTS_MAX;
-            let strategy = AnyStrategy::new(kind, vec![0; kind.words(slots)], slots, seed);
-            let Ok(strategy) = strategy else {
-                return Err(SelectError::NoWorkers);
-            };
-            by_filter.insert(text.to_owned(), Picker { filter, strategy });
-        }
-        let Some(Picker { filter, strategy }) = by_filter.get_mut(text) else {
-            return Err(SelectError::NoWorkers);
-        };
-        let now = shared.now();
-        let request = Request::new(filter).exclude(tried);
-        let mut state = shared.lock();
-        let ticket = state
-            .node
-            .pick(now, &request, strategy)
-            .map_err(|error| SelectError::from_pick(error, text))?;
-        let addr = addr_of(&state.node, ticket.id());
-        drop(state);
-        *picks.entry(ticket.id()).or_default() += 1;
-        Ok(Held::new(shared, addr, ticket))
-    }
-
-    pub(crate) fn hold(&self, id: NodeId) -> Result<Held, SelectError> {
-        let shared = self.inner.cluster.shared();
-        let mut pickers = lock(&self.inner.pickers);
-        let mut state = shared.lock();
-        let there = state.node.peer(id).is_some_and(|peer| takes_requests(&peer));
-        let ticket = there.then(|| state.node.begin(id)).flatten();
-        let ticket = ticket.ok_or(SelectError::NotThere { id })?;
-        let addr = addr_of(&state.node, id);
-        drop(state);
-        *pickers.picks.entry(id).or_default() += 1;
-        Ok(Held::new(shared, addr, ticket))
-    }
-}
-
-/// Whether it may be picked, as far as the peer table tells.
-fn takes_requests<const TAGS: usize>(peer: &PeerView<'_, TAGS>) -> bool {
-    peer.member.role() == Role::Worker
-        && peer.member.is_known()
-        && peer.axes.admission == Admission::Open
-        && matches!(peer.axes.liveness, Liveness::Alive | Liveness::Suspect)
-}
-
-fn addr_of(node: &CoreNode, id: NodeId) -> Option<SocketAddr> {
-    node.peer(id).and_then(|peer| peer.member.addr().socket())
-}
-
-fn workers_of(node: &CoreNode) -> impl Iterator<Item = Worker> {
-    node.peers()
-        .filter(|peer| peer.member.role() == Role::Worker)
-        .map(|peer| Worker::from_view(&peer))
-}
-
-/// A request in flight at a worker: released on drop, so completion, error, time-out and cancellation all do.
-pub(crate) struct Held {
-    shared: Arc<Shared>,
-    pub(crate) id: NodeId,
-    pub(crate) addr: Option<SocketAddr>,
-    ticket: Option<Ticket>,
-    ended: Ended,
-}
-
-impl Held {
-    fn new(shared: &Arc<Shared>, addr: Option<SocketAddr>, ticket: Ticket) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            id: ticket.id(),
-            addr,
-            ticket: Some(ticket),
-            ended: Ended::Abandoned,
-        }
-    }
-
-    /// Released now, because the request ended like this. Otherwise it counts as abandoned.
-    pub(crate) fn end(mut self, ended: Ended) {
-        self.ended = ended;
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.shared.finish(ticket, self.ended);
-        }
+    pub(crate) fn hold(&self, id: NodeId) -> Result<pick::Lease, SelectError> {
+        self.inner.cluster.balancer().lease_for(id, &self.inner.tally)
     }
 }
 
@@ -262,41 +228,47 @@ impl Drop for Held {
 /// request takes.
 #[must_use = "a lease that is dropped at once counts no load"]
 pub struct Lease {
-    worker: Worker,
-    held: Held,
+    held: pick::Lease,
+    worker: OnceLock<Worker>,
 }
 
 impl Lease {
-    fn of(held: Held) -> Result<Self, SelectError> {
-        let id = held.id;
-        let worker = {
-            let state = held.shared.lock();
-            state.node.peer(id).map(|peer| Worker::from_view(&peer))
-        };
-        let worker = worker.ok_or(SelectError::NotThere { id })?;
-        Ok(Self { worker, held })
+    fn new(held: pick::Lease) -> Self {
+        Self {
+            held,
+            worker: OnceLock::new(),
+        }
+    }
+
+    /// Ends it, and tells how the request ended: strategies that look at latency and failures learn from it.
+    pub fn end(self, ended: Ended) {
+        self.held.end(ended);
     }
 }
 
 impl Deref for Lease {
     type Target = Worker;
 
+    /// The worker as it was known at the first look.
     fn deref(&self) -> &Worker {
-        &self.worker
+        self.worker.get_or_init(|| {
+            let (load, reported) = self.held.load();
+            Worker::new(self.held.endpoint(), load.own_in_flight, reported)
+        })
     }
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("id", &self.held.id)
+            .field("id", &self.held.id())
             .finish_non_exhaustive()
     }
 }
 
 impl fmt::Display for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.worker.fmt(f)
+        Worker::fmt(self, f)
     }
 }
 
@@ -329,23 +301,26 @@ impl Worker {
         (self.capacity > 0).then(|| f64::from(self.active_connections) / f64::from(self.capacity))
     }
 
-    fn from_view<const TAGS: usize>(peer: &PeerView<'_, TAGS>) -> Self {
-        let tags: BTreeMap<String, String> = peer
-            .member
-            .tags()
+    fn known(known: &pick::Known) -> Self {
+        Self::new(&known.endpoint, known.load.own_in_flight, known.reported)
+    }
+
+    fn new(endpoint: &Endpoint, own_in_flight: u32, reported: Option<LoadFigures>) -> Self {
+        let tags: BTreeMap<String, String> = endpoint
+            .get_tags()
             .iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let id = peer.member.id();
-        let reported = peer.load.map_or(0, |cached| u32::from(cached.report().in_flight));
+        let id = endpoint.id();
+        let reported = reported.unwrap_or_default();
         Self {
             id,
             label: tags.get("label").cloned().unwrap_or_else(|| format!("node-{id}")),
-            addr: peer.member.addr().socket(),
-            active_connections: reported.max(peer.own_in_flight),
-            own_in_flight: peer.own_in_flight,
-            capacity: peer.load.map_or(0, |cached| cached.report().capacity.into()),
-            status: peer.status,
+            addr: endpoint.get_addr(),
+            active_connections: u32::from(reported.in_flight).max(own_in_flight),
+            own_in_flight,
+            capacity: reported.capacity.into(),
+            status: endpoint.get().copied().unwrap_or(Status::NoHeartbeat),
             tags,
         }
     }

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use lb_tokio::{
-    CallError, Cluster, ClusterClient, ClusterClientConfig, JoinError, LoadBalancingStrategy, NodeId,
-    SelectError, Server, StartError, WorkerRegistry,
+    CallError, CallOptions, Cluster, ClusterClient, ClusterClientConfig, JoinError, LoadBalancingStrategy,
+    NodeId, SelectError, Server, StartError, WorkerRegistry,
 };
 use support::{PATIENCE, World, eventually, server};
 
@@ -64,6 +64,29 @@ async fn no_workers_and_no_match() {
     assert!(error.to_string().contains("check the tags"), "{error}");
     let error = client.call_worker("echo", "x", Some("a b")).await.unwrap_err();
     assert!(error.to_string().starts_with("filter: filter term 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_that_was_insisted_on_and_cannot_be() {
+    let world = World::new();
+    let (client, _workers) = one_worker(&world, server(), ClusterClientConfig::default()).await;
+    let call = async |options: CallOptions<'_>| client.call_worker_with("echo", "x", &options).await;
+    let [one, two] = [1, 2].map(NodeId::new);
+    assert_eq!(call(CallOptions::new().only(one)).await.unwrap(), "x");
+    assert_eq!(call(CallOptions::new().hint(two)).await.unwrap(), "x");
+    let error = call(CallOptions::new().only(two)).await.unwrap_err();
+    assert_eq!(error, CallError::Select(SelectError::Unavailable { id: two }));
+    assert!(error.to_string().contains("allow others"), "{error}");
+    let error = call(CallOptions::new().only(one).exclude([one]))
+        .await
+        .unwrap_err();
+    assert_eq!(error, CallError::Select(SelectError::Unavailable { id: one }));
+    let error = call(CallOptions::new().exclude([one])).await.unwrap_err();
+    assert_eq!(error, CallError::Select(SelectError::AllTried));
+    let error = call(CallOptions::new().filter("role=director"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("check the tags"), "{error}");
 }
 
 #[tokio::test]

@@ -198,6 +198,7 @@ async fn a_lease_counts_until_it_is_dropped() {
         .map(|_| registry.select_worker(Some("role=worker")).unwrap())
         .collect();
     assert_eq!(registry.workers()[0].own_in_flight, 3);
+    assert_eq!(registry.cluster().status().members[0].own_in_flight, 3);
     drop(leases);
     assert_eq!(registry.workers()[0].own_in_flight, 0);
 }

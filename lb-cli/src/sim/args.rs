@@ -59,6 +59,9 @@ pub(crate) struct StaleArgs {
     /// What servers state as their capacity: speed (in proportion to it), equal, nothing
     #[arg(long, value_name = "NAME", default_value = "speed")]
     capacity: Stated,
+    /// Judge this policy beside the best of the others, one line for each combination
+    #[arg(long, value_name = "POLICY", value_parser = policy)]
+    against: Option<Policy>,
     /// Number of servers
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
     servers: u64,
@@ -192,7 +195,7 @@ pub(crate) struct BinsArgs {
 /// Who picks among how many.
 #[derive(Debug, Args)]
 struct FleetArgs {
-    /// Who picks; everybody there is if not given
+    /// Who picks; if not given, everybody but the affine ones, which need keys
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = policy)]
     policies: Vec<Policy>,
     #[command(flatten)]
@@ -235,6 +238,7 @@ impl StaleArgs {
             works: self.work.clone(),
             load: self.load,
             stated: self.capacity,
+            against: self.against.as_ref().map(|policy| policy.name().to_owned()),
             ..stale::Grid::default()
         }
     }
@@ -300,7 +304,7 @@ impl BinsArgs {
 impl FleetArgs {
     fn fleet(&self, servers: u64) -> Fleet {
         let policies = if self.policies.is_empty() {
-            Policy::all()
+            Policy::usual()
         } else {
             self.policies.clone()
         };
@@ -350,4 +354,98 @@ fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
 
 fn count(most: u64) -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=most)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(line: &str) -> SimCommand {
+        match Cli::parse_from(line.split(' ')).command {
+            Command::Sim(command) => command,
+            other => panic!("not an experiment: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_experiments() {
+        let SimCommand::Stale(args) = parse("lb sim stale") else {
+            panic!("not stale");
+        };
+        assert_eq!(
+            format!("{:?}", args.grid()),
+            format!("{:?}", stale::Grid::default())
+        );
+        let SimCommand::Sinkhole(args) = parse("lb sim sinkhole") else {
+            panic!("not sinkhole");
+        };
+        let default = sinkhole::Sinkhole::default();
+        assert_eq!(format!("{:?}", args.grid()), format!("{default:?}"));
+        let SimCommand::Mixed(args) = parse("lb sim mixed") else {
+            panic!("not mixed");
+        };
+        assert_eq!(
+            format!("{:?}", args.grid()),
+            format!("{:?}", mixed::Mixed::default())
+        );
+        let SimCommand::Ramp(args) = parse("lb sim ramp") else {
+            panic!("not ramp");
+        };
+        assert_eq!(
+            format!("{:?}", args.grid()),
+            format!("{:?}", ramp::Ramp::default())
+        );
+        let SimCommand::Bins(args) = parse("lb sim bins") else {
+            panic!("not bins");
+        };
+        assert_eq!(
+            format!("{:?}", args.grid()),
+            format!("{:?}", bins::Bins::default())
+        );
+    }
+
+    #[test]
+    fn a_grid_is_what_was_asked_for() {
+        let line = "lb sim stale --ages 0,2.5 --clients 3 --policies adaptive,least-reported --seeds 2 --seed 7 \
+                    --requests 1000 --load 0.5 --servers 4 --work bimodal,constant --discipline ps --speeds 0.5:1";
+        let SimCommand::Stale(args) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
+            panic!("not stale");
+        };
+        let grid = args.grid();
+        assert_eq!(
+            (grid.ages, grid.clients, grid.load),
+            (vec![0.0, 2.5], vec![3], Some(0.5))
+        );
+        assert_eq!(
+            (grid.works, grid.disciplines),
+            (vec![Work::Bimodal, Work::Constant], vec![Discipline::Sharing])
+        );
+        assert_eq!(grid.speeds[0].of(4), [0.5, 1.0, 0.5, 1.0]);
+        assert_eq!(grid.fleet.seeds, Seeds { first: 7, count: 2 });
+        let names: Vec<&str> = grid.fleet.policies.iter().map(Policy::name).collect();
+        assert_eq!(names, ["adaptive", "least-reported"]);
+    }
+
+    #[test]
+    fn refusals_list_what_there_is() {
+        for (line, part) in [
+            ("lb sim", "stale"),
+            ("lb sim stale --policies best", "least-connections"),
+            ("lb sim stale --work hard", "heavy-tailed"),
+            ("lb sim stale --discipline lifo", "fifo, ps"),
+            ("lb sim stale --speeds fast", "equal, mixed"),
+            ("lb sim stale --capacity much", "speed, equal, nothing"),
+            ("lb sim stale --ages=-1", "from 0 to 10000"),
+            ("lb sim stale --ages old", "from 0 to 10000"),
+            ("lb sim stale --load 0", "from 0.01 to 10"),
+            ("lb sim stale --clients 0", "1..=10000"),
+            ("lb sim bins --sizes 70000", "1..=65535"),
+        ] {
+            let text = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(text.contains(part), "{line}: {text}");
+        }
+    }
 }

@@ -137,6 +137,12 @@ impl Endpoint {
         &self.own_latency
     }
 
+    /// Until when it said that it has no place.
+    #[must_use]
+    pub const fn full_until(&self) -> Instant {
+        self.full_until
+    }
+
     /// Whether it certainly has no place: our own requests alone fill it, or it said so a moment ago.
     ///
     /// A cached report is not evidence enough: it may be a heartbeat old, and refusing on it would turn one
@@ -318,6 +324,13 @@ impl<const N: usize> LoadCache<N> {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
             endpoint.own_latency.record(now, ended);
             endpoint.own_in_flight = endpoint.own_in_flight.saturating_sub(1);
+        }
+    }
+
+    /// How many requests of ours are in flight there, for callers that count them themselves.
+    pub fn set_own_in_flight(&mut self, slot: usize, own_in_flight: u32) {
+        if let Some(endpoint) = self.endpoints.get_mut(slot) {
+            endpoint.own_in_flight = own_in_flight;
         }
     }
 

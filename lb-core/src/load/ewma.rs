@@ -93,6 +93,32 @@ impl OwnLatency {
         }
     }
 
+    /// All of it in two words, for a driver that keeps it in atomics.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; 2] {
+        let [peak, failing, shift] = [self.peak as u64, self.failing as u64, self.shift as u64];
+        [self.at.as_micros(), peak | failing << 32 | shift << 48]
+    }
+
+    /// What [`to_words`](Self::to_words) made words of. Words of two different moments, as somebody may see them who reads
+    /// while another writes, give a figure between or beyond the two, and no panic.
+    #[must_use]
+    pub const fn from_words([at, rest]: [u64; 2]) -> Self {
+        Self {
+            at: Instant::from_micros(at),
+            peak: rest as u32,
+            failing: (rest >> 32) as u16,
+            // No more than `new` allows, whatever the words are.
+            shift: if rest >> 48 > 40 { 40 } else { (rest >> 48) as u8 },
+        }
+    }
+
+    /// Whether anything was ever measured.
+    #[must_use]
+    pub const fn is_measured(&self) -> bool {
+        self.peak > 0 || self.failing > 0
+    }
+
     /// A request of ours ended.
     pub fn record(&mut self, now: Instant, ended: Ended) {
         let sample = match ended {
@@ -168,6 +194,18 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn words_and_back() {
+        let mut latency = OwnLatency::new(OwnLatency::HALF_LIFE);
+        assert!(!latency.is_measured());
+        assert_eq!(OwnLatency::from_words(latency.to_words()), latency);
+        latency.record(Instant::from_secs(7), answered(3));
+        latency.record(Instant::from_secs(8), Ended::Failed { retry_after: None });
+        assert!(latency.is_measured());
+        assert_eq!(OwnLatency::from_words(latency.to_words()), latency);
+        let _ = OwnLatency::from_words([u64::MAX; 2]).latency_us(Instant::ZERO);
+    }
 
     fn answered(ms: u64) -> Ended {
         Ended::Answered(Duration::from_millis(ms))

@@ -20,6 +20,9 @@
 //! accused in that turn. That holds for [`LATE_TURNS_MAX`] late turns with no punctual period in between, so
 //! that a driver that is always late still detects failures. A pick is an input in this sense.
 //!
+//! A driver that picks elsewhere, from many threads, counts the requests in flight itself and states them with
+//! [`Node::set_own_in_flight`] before an input, because a peer with requests in flight is never displaced.
+//!
 //! Transmission may lose, duplicate and reorder; a `reliable` transmit is only a wish. Every input costs
 //! O(peers) at most.
 
@@ -152,6 +155,8 @@ pub struct PeerView<'a, const TAGS: usize> {
     pub load: Option<&'a CachedLoad>,
     /// Our own requests there now.
     pub own_in_flight: u32,
+    /// Until when it said that it has no place.
+    pub full_until: Instant,
 }
 
 impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
@@ -452,6 +457,7 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
             status: Status::of(&axes, member.role, self.is_coordinator(member.id)),
             load: self.cache.get(slot).and_then(Endpoint::cached),
             own_in_flight: self.cache.get(slot).map_or(0, Endpoint::own_in_flight),
+            full_until: self.cache.get(slot).map_or(Instant::ZERO, Endpoint::full_until),
         })
     }
 

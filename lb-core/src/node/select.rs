@@ -226,6 +226,14 @@ impl<const PEERS: usize, const TAGS: usize> Node<PEERS, TAGS> {
         }
     }
 
+    /// States how many requests are in flight at each peer, for a driver that picks and counts itself. Peers are
+    /// asked for in the order of [`Node::peers`]. O(peers).
+    pub fn set_own_in_flight(&mut self, mut count: impl FnMut(NodeId) -> u32) {
+        for (slot, member) in self.table.members().iter().enumerate() {
+            self.cache.set_own_in_flight(slot, count(member.id));
+        }
+    }
+
     fn self_is_candidate(&self, request: &Request<'_>) -> bool {
         request.include_self && self.role == Role::Worker && self.phase == Phase::Running && !self.draining
     }

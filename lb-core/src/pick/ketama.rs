@@ -134,7 +134,7 @@ impl<S: AsRef<[u32]>> Ketama<S> {
     fn find(&self, key: u64) -> Option<(Points<'_>, usize)> {
         self.total?;
         let points = Points::new(self.halves.used());
-        let at = points.find(kept(key as u32), |_| false)?;
+        let at = points.find(kept(key as u32))?;
         Some((points, at))
     }
 }

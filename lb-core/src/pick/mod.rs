@@ -8,11 +8,22 @@
 //!
 //! | strategy | reads | choose it when |
 //! | --- | --- | --- |
-//! | [`Corrected`] | reports, own requests | the default: load differs and reports are up to a heartbeat old |
-//! | [`LeastConnections`] | own requests | one client sends most of the traffic, or nobody reports |
-//! | [`RoundRobin`] | nothing | equal workers, equal requests |
-//! | [`Random`] | nothing | many clients that must not fall into step |
-//! | [`Hybrid`] | reports | compatibility; placing long-lived work; herds when reports are old |
+//! | [`Adaptive`] | reports, own requests, failures | the default: near-optimal however old reports are |
+//! | [`Corrected`] | reports, own requests | few servers, few clients; a microcontroller |
+//! | [`LeastConnections`], [`LoadBuckets`] | own requests | you send most of the traffic, or nobody reports |
+//! | [`WeightedLeast`] | own requests, weights | likewise, with shares to keep |
+//! | [`Choices`] | a few candidates | to do as tower, Envoy and gRPC do |
+//! | [`PeakEwma`] | own latencies | latency tells servers apart, and nobody reports |
+//! | [`HotCold`] | reports, latencies | to do as Prequal does |
+//! | [`RoundRobin`], [`Random`] | nothing | equal workers, equal requests |
+//! | [`SmoothWeighted`], [`StaticStride`], [`WeightedRandom`] | weights | exact shares |
+//! | [`Rendezvous`], [`Maglev`], [`Ring`], [`Ketama`] | keys | equal keys to the same worker |
+//! | [`Bounded`] | keys, own requests | likewise, and hot keys must not overload it |
+//! | [`FirstFit`] | own requests, capacities | few busy, the others free to be switched off |
+//! | [`Hybrid`] | reports | placing long-lived work; herds when reports are old |
+//!
+//! [`AnyStrategy`] is any of them by name. Those with a table keep it in the caller's memory and make it in bounded
+//! steps, see [`Tabled`].
 //!
 //! # Around any strategy
 //!

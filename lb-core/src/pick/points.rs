@@ -78,10 +78,9 @@ impl<'a> Points<'a> {
         }
     }
 
-    /// The first point at or after a kept hash, around the ring. `passes` says whether a point of that very hash
-    /// lies before what is looked for.
+    /// The first point at or after a kept hash, around the ring.
     #[inline]
-    pub(super) fn find(&self, hash: u32, mut passes: impl FnMut(usize) -> bool) -> Option<usize> {
+    pub(super) fn find(&self, hash: u32) -> Option<usize> {
         let start = place(hash, self.spread);
         let later = self.hashes.get(start..).unwrap_or_default();
         // Eight at once, without a branch that is hard to foretell; nearly always that is enough.
@@ -93,11 +92,39 @@ impl<'a> Points<'a> {
         });
         let rest = later.get(first..).unwrap_or_default();
         for (at, &point) in (start.wrapping_add(first)..).zip(rest) {
+            if point >= hash {
+                return Some(at);
+            }
+        }
+        self.first()
+    }
+
+    /// The same among points of that very hash and after them, from one that was found on. `passes` says whether a
+    /// slot's point lies before what is looked for.
+    #[cold]
+    pub(super) fn settle(
+        &self,
+        from: usize,
+        hash: u32,
+        mut passes: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let later = self.hashes.get(from..).unwrap_or_default();
+        for (at, &point) in (from..).zip(later) {
             if point > hash || (point == hash && !passes(self.slot(at))) {
                 return Some(at);
             }
         }
+        self.first()
+    }
+
+    fn first(&self) -> Option<usize> {
         self.hashes.iter().position(|&point| point != 0)
+    }
+
+    /// Whether the point there has this hash.
+    #[inline]
+    pub(super) fn has(&self, at: usize, hash: u32) -> bool {
+        self.hashes.get(at) == Some(&hash)
     }
 
     #[inline]
@@ -263,7 +290,7 @@ mod tests {
                 for _ in 0..2_000 {
                     let key = rng.next_u32();
                     let at = points.partition_point(|&(hash, _)| hash < key) % count;
-                    let found = table.find(kept(key), |_| false).unwrap();
+                    let found = table.find(kept(key)).unwrap();
                     let order: Vec<usize> = table.walk(found).collect();
                     let expected: Vec<usize> = (0..count.min(WALK))
                         .map(|i| usize::from(points[(at + i) % count].1))
@@ -279,8 +306,8 @@ mod tests {
         let mut memory = [0; 30];
         filled(&[(u32::MAX, 1); 50], &mut memory);
         let table = Points::new(&memory);
-        assert_eq!(table.find(5, |_| false).map(|at| table.slot(at)), Some(1));
-        assert_eq!(Points::new(&[]).find(5, |_| false), None);
+        assert_eq!(table.find(5).map(|at| table.slot(at)), Some(1));
+        assert_eq!(Points::new(&[]).find(5), None);
         PointsMut::new(&mut []).insert(5, 5, |_| Tie::After);
     }
 }

@@ -147,7 +147,7 @@ impl SlotSet {
         }
     }
 
-    /// 32 slots as bits.
+    /// 32 slots as bits, the lowest slot in the lowest bit.
     #[must_use]
     pub fn word(&self, index: usize) -> u32 {
         self.words.get(index).copied().unwrap_or(0)

@@ -168,10 +168,13 @@ impl<S: AsRef<[u32]>> Ring<S> {
         let most = self.table?.most;
         let points = Points::new(self.halves.used());
         let top = kept((key >> 32) as u32);
-        let at = points.find(top, |slot| {
-            let name = pool.name(slot);
-            full(name.as_ref(), top, most).is_some_and(|hash| hash < key)
-        })?;
+        let mut at = points.find(top)?;
+        if points.has(at, top) {
+            at = points.settle(at, top, |slot| {
+                let name = pool.name(slot);
+                full(name.as_ref(), top, most).is_some_and(|hash| hash < key)
+            })?;
+        }
         Some((points, at))
     }
 }

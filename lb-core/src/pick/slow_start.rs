@@ -9,9 +9,8 @@ use crate::time::{Duration, Instant};
 /// A full share; shares are in 65 536ths of one.
 const FULL: u32 = 1 << 16;
 
-/// One request of credit, and the most of it: chance may offer an endpoint nothing for a while and then much.
-const ONE: u32 = 1 << 28;
-const CREDIT_MAX: u32 = 15 * ONE;
+/// One request of credit.
+const ONE: u32 = 1 << 26;
 
 /// How a share grows with the share of the window that has passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +106,15 @@ struct Warming {
     /// What it may be sent now, and by how much that grows with each request.
     credit: u32,
     rate: u32,
+}
+
+impl Warming {
+    /// Chance may offer an endpoint nothing for a while and then much, which must even out the more exactly the nearer it is
+    /// to a full share: four requests at first, and up to 63.
+    const fn credit_max(&self) -> u32 {
+        let more = self.kept.saturating_mul(59) >> 16;
+        ONE.saturating_mul(more.saturating_add(4))
+    }
 }
 
 /// Slow start around any strategy, tables and affine ones included: a picked endpoint that is warming up is kept as long
@@ -225,7 +233,7 @@ impl<S, const N: usize> SlowStarting<S, N> {
         for warming in &mut self.warming {
             let kept = (warming.share << 15).checked_div(mean).unwrap_or(0) << 1;
             warming.kept = kept.min(FULL);
-            warming.rate = (warming.kept << 12).checked_div(candidates).unwrap_or(0);
+            warming.rate = (warming.kept << 10).checked_div(candidates).unwrap_or(0);
         }
     }
 
@@ -233,7 +241,8 @@ impl<S, const N: usize> SlowStarting<S, N> {
     fn pays(&mut self, slot: usize) -> bool {
         let mut pays = true;
         for warming in &mut self.warming {
-            warming.credit = warming.credit.saturating_add(warming.rate).min(CREDIT_MAX);
+            let credit = warming.credit.saturating_add(warming.rate);
+            warming.credit = credit.min(warming.credit_max());
             if usize::from(warming.slot) == slot && warming.kept < FULL {
                 pays = warming.credit >= ONE;
             }

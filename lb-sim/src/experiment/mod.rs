@@ -6,6 +6,7 @@ pub mod ramp;
 pub mod sinkhole;
 pub mod stale;
 pub mod supermarket;
+pub mod verdict;
 
 use std::fmt;
 use std::str::FromStr;
@@ -46,7 +47,7 @@ impl Default for Fleet {
     /// Every policy there is, 100 servers, ten runs of 300 000 requests.
     fn default() -> Self {
         Self {
-            policies: Policy::all(),
+            policies: Policy::usual(),
             servers: 100,
             requests: 300_000,
             seeds: Seeds::default(),

@@ -1,6 +1,6 @@
 //! How policies stand old reports: the age of reports from a tenth of a service time to a hundred.
 
-use super::{Findings, Fleet, Speeds, base, references};
+use super::{Findings, Fleet, Speeds, base, references, verdict};
 use crate::chart::{Axis, Chart};
 use crate::policy::Policy;
 use crate::queue::Discipline;
@@ -30,6 +30,8 @@ pub struct Grid {
     pub stated: Stated,
     /// All else about reports; their period is the age.
     pub reports: Reports,
+    /// Judge this policy beside the best of the others, instead of telling of all.
+    pub against: Option<String>,
 }
 
 impl Default for Grid {
@@ -45,6 +47,7 @@ impl Default for Grid {
             load: None,
             stated: Stated::Speed,
             reports: Reports::default(),
+            against: None,
         }
     }
 }
@@ -143,14 +146,23 @@ fn cells(grid: &Grid) -> Vec<(Row, Scenario, &Policy)> {
 #[must_use]
 pub fn findings(grid: &Grid, progress: &Progress<'_>) -> Findings {
     let rows = run(grid, progress);
+    let mut heading = format!(
+        "Latency in mean service times, by the age of reports (time between heartbeats of a server).\n\
+         {} servers, {}; margin: half of the 95 % confidence interval.",
+        grid.fleet.servers,
+        grid.fleet.runs()
+    );
+    let table = match &grid.against {
+        None => table(&rows, &grid.fleet),
+        Some(policy) => {
+            let verdicts = verdict::verdicts(&rows, policy);
+            heading.push_str(&format!("\n{policy}: {}.", verdict::summary(&verdicts)));
+            verdict::table(&verdicts)
+        }
+    };
     Findings {
-        heading: format!(
-            "Latency in mean service times, by the age of reports (time between heartbeats of a server).\n\
-             {} servers, {}; margin: half of the 95 % confidence interval.",
-            grid.fleet.servers,
-            grid.fleet.runs()
-        ),
-        table: table(&rows, &grid.fleet),
+        heading,
+        table,
         chart: chart(&rows, grid),
     }
 }

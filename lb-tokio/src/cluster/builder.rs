@@ -213,6 +213,7 @@ impl ClusterBuilder {
             node,
             seeds: self.seeds,
             edges,
+            seed,
         });
         Ok(Cluster::new(shared))
     }

@@ -1,6 +1,7 @@
 //! A node: the core's state machines driven over the transport.
 
 mod builder;
+mod feed;
 mod shared;
 mod status;
 
@@ -21,6 +22,7 @@ pub use status::{ClusterStatus, Control, MemberStatus};
 use crate::call::Call;
 use crate::error::{CallError, JoinError};
 use crate::identity::NodeIdentity;
+use crate::pick::Balancer;
 
 /// Most other nodes one node can know.
 pub const PEERS_MAX: usize = 512;
@@ -78,6 +80,11 @@ impl Cluster {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.shared().lock().node.epoch()
+    }
+
+    /// What picks its workers: for pickers, see [`WorkerRegistry`](crate::WorkerRegistry).
+    pub(crate) fn balancer(&self) -> &Balancer {
+        self.shared().balancer()
     }
 
     /// Where it is bound.

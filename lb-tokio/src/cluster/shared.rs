@@ -11,19 +11,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lb_core::health::Timers;
-use lb_core::load::{Arrival, Ended, Finished, LoadMeter, LoadReport};
+use lb_core::load::{Arrival, Finished, LoadMeter, LoadReport};
 use lb_core::member::{Admission, Liveness, RESERVED_KEY_PREFIX, Role, TAG_BYTES_MAX, Tags};
-use lb_core::node::{Event, Refusal, Ticket};
+use lb_core::node::{Event, Refusal};
 use lb_core::wire::{self, MESSAGE_BYTES_MAX};
 use lb_core::{Instant as CoreInstant, NodeId};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
-use super::{CoreNode, status};
+use super::feed::Feed;
+use super::{CoreNode, PEERS_MAX, status};
 use crate::edge::{self, Candidate, Gate, Listener};
+use crate::pick::{Balancer, BalancerConfig};
 use crate::server::{self, Host, Server};
 use crate::transport::{DialError, Inbox, Link, Transport, lock};
+
+/// Places for workers on the board: one for every peer, and as many again for those that the node has forgotten
+/// and whose requests have not ended.
+const SLOTS: usize = 2 * PEERS_MAX;
 
 /// Events kept for a receiver that is behind.
 const EVENTS: usize = 1_024;
@@ -42,6 +48,7 @@ pub(crate) struct State {
     pub(crate) node: Box<CoreNode>,
     meter: LoadMeter,
     clients_counted: CoreInstant,
+    feed: Feed,
 }
 
 /// What a node is put together from.
@@ -54,6 +61,7 @@ pub(super) struct Parts {
     pub(super) node: Box<CoreNode>,
     pub(super) seeds: Vec<SocketAddr>,
     pub(super) edges: Option<Arc<Listener>>,
+    pub(super) seed: u64,
 }
 
 pub(crate) struct Shared {
@@ -65,6 +73,7 @@ pub(crate) struct Shared {
     timers: Timers,
     transport: Arc<Transport>,
     state: Mutex<State>,
+    balancer: Balancer,
     /// The next deadline moved forward, or the node stops.
     wake: Notify,
     /// The node took an input in; tags change without an event.
@@ -96,11 +105,16 @@ impl Shared {
             node,
             seeds,
             edges,
+            seed,
         } = parts;
         let mut meter = LoadMeter::new(node.epoch(), server.concurrency);
         if node.role() == Role::Observer {
             meter.set_capacity(0);
         }
+        let balancing = BalancerConfig::default()
+            .endpoints(SLOTS)
+            .ttl(node.timers().ttl().into())
+            .seed(seed);
         let shared = Arc::new(Self {
             id: node.id(),
             cluster,
@@ -113,7 +127,9 @@ impl Shared {
                 node,
                 meter,
                 clients_counted: CoreInstant::ZERO,
+                feed: Feed::default(),
             }),
+            balancer: Balancer::starting(origin, balancing),
             wake: Notify::new(),
             news: Notify::new(),
             stopped: AtomicBool::new(false),
@@ -152,6 +168,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
     pub(crate) fn transport(&self) -> &Arc<Transport> {
         &self.transport
     }
@@ -179,13 +199,27 @@ impl Shared {
 
     /// Hands an input to the node, then sends and tells what comes out of it.
     pub(crate) fn input<T>(&self, handle: impl FnOnce(&mut State, CoreInstant) -> T) -> T {
+        self.take_in(None, handle)
+    }
+
+    /// An input that changes what is known of this peer and of no other, and makes the node forget nobody: a
+    /// call's answer, or what became of it.
+    pub(crate) fn input_of<T>(&self, id: NodeId, handle: impl FnOnce(&mut State, CoreInstant) -> T) -> T {
+        self.take_in(Some(id), handle)
+    }
+
+    fn take_in<T>(&self, of: Option<NodeId>, handle: impl FnOnce(&mut State, CoreInstant) -> T) -> T {
         let mut outgoing = Vec::new();
         let mut buffer = [0; MESSAGE_BYTES_MAX];
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let now = self.now();
+        if of.is_none() {
+            state.feed.count(&mut state.node, &self.balancer);
+        }
         let before = state.node.next_deadline();
-        let result = handle(&mut state, now);
-        let report = self.report_locked(&mut state, now);
+        let result = handle(state, now);
+        let report = self.report_locked(state, now);
         state.node.set_load(report);
         while let Some(out) = state.node.poll_transmit(now, &mut buffer) {
             let message = Bytes::copy_from_slice(buffer.get(..out.len).unwrap_or_default());
@@ -198,7 +232,14 @@ impl Shared {
             self.tell(event);
         }
         let after = state.node.next_deadline();
-        drop(state);
+        let others = match of {
+            Some(id) => state.feed.tell_of(id, &state.node, &self.balancer),
+            None => state.feed.tell(&state.node, &self.balancer),
+        };
+        drop(guard);
+        if others {
+            self.balancer.prepare();
+        }
         if after != before {
             self.wake.notify_one();
         }
@@ -234,11 +275,6 @@ impl Shared {
             _ => {}
         }
         let _ = self.events.send(event);
-    }
-
-    /// A request of ours ended.
-    pub(crate) fn finish(&self, ticket: Ticket, ended: Ended) {
-        self.lock().node.finish(self.now(), ticket, ended);
     }
 
     async fn keep_time(self: Arc<Self>) {
@@ -284,9 +320,11 @@ impl Shared {
             .edges
             .as_ref()
             .map(|edges| edges.status(self.now(), &self.timers));
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.feed.count(&mut state.node, &self.balancer);
         let now = self.now();
-        let report = self.report_locked(&mut state, now);
+        let report = self.report_locked(state, now);
         state.node.set_load(report);
         status::read(
             &self.cluster,
@@ -386,13 +424,21 @@ impl Inbox for Shared {
     }
 
     fn disconnected(&self, peer: NodeId) {
-        self.input(|state, now| state.node.handle_disconnect(now, peer));
+        self.input_of(peer, |state, now| state.node.handle_disconnect(now, peer));
     }
 
     fn call(self: Arc<Self>, link: Arc<Link>, send: quinn::SendStream, recv: quinn::RecvStream) {
         let served = link.asked();
         let from = link.peer();
-        self.lock().node.handle_request(self.now(), from, link.epoch());
+        {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            state.node.handle_request(self.now(), from, link.epoch());
+            // Views are made by whoever picks next.
+            if state.feed.doubts(from) {
+                state.feed.tell_of(from, &state.node, &self.balancer);
+            }
+        }
         tokio::spawn(async move {
             server::serve(self, from, send, recv).await;
             drop(served);

@@ -348,6 +348,14 @@ fn a_full_table_displaces_the_gone_and_refuses_the_rest() {
         .and_then(|slot| one.table.get_mut(slot))
         .unwrap()
         .pinned = false;
+    // A driver that counts requests itself says that one is still in flight there.
+    one.set_own_in_flight(|peer| u32::from(peer == id(leaver)));
+    assert_eq!(one.peer(id(leaver)).unwrap().own_in_flight, 1);
+    assert_eq!(
+        one.handle_message(now, id(10), &buffer[..len]),
+        Err(Refusal::TableFull)
+    );
+    one.set_own_in_flight(|_| 0);
     assert_eq!(one.handle_message(now, id(10), &buffer[..len]), Ok(()));
     assert!(one.peer(id(leaver)).is_none() && one.peer(id(10)).is_some());
     assert_eq!(one.counters().evicted, 1);
