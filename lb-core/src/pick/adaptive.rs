@@ -98,55 +98,78 @@ pub struct Adaptive<S = [u32; 0]> {
     rung: Rung,
 }
 
-#[derive(Clone, Copy)]
-struct Cost {
-    load: i64,
+/// What a pick looked at: for each candidate one number that holds its cost and where it was found, so that the best
+/// are found by comparing numbers, without branches to guess.
+struct Looks {
+    ranks: [i64; WHOLE],
+    slots: [u16; WHOLE],
+    /// The last weight, and its reciprocal: mostly all are equal.
     weight: u16,
+    reciprocal: u32,
 }
 
-impl Cost {
-    #[inline]
-    fn below(self, other: Self) -> bool {
-        self.load.saturating_mul(other.weight.into()) < other.load.saturating_mul(self.weight.into())
-    }
-}
+/// Bits of a rank that say where a candidate was found.
+const PLACE: i64 = WHOLE as i64 - 1;
+/// The rank of nobody, above all others; the place is to be added.
+const NOBODY: i64 = i64::MAX ^ PLACE;
+/// Reciprocals of weights have that many bits.
+const SCALE: u32 = 20;
 
-/// Where a candidate was found.
-#[derive(Clone, Copy)]
-enum Place {
-    Order(usize),
-    Memory(usize),
-}
-
-#[derive(Clone, Copy)]
-struct Found {
-    slot: usize,
-    cost: Cost,
-    place: Place,
-}
-
-/// The two best so far.
-#[derive(Default)]
-struct Best {
-    first: Option<Found>,
-    second: Option<Found>,
-}
-
-impl Best {
-    #[inline]
-    fn offer(&mut self, found: Found) {
-        match self.first {
-            Some(first) if !found.cost.below(first.cost) => {
-                if self.second.is_none_or(|second| found.cost.below(second.cost)) && found.slot != first.slot
-                {
-                    self.second = Some(found);
-                }
-            }
-            first => {
-                self.second = first;
-                self.first = Some(found);
-            }
+impl Looks {
+    const fn new() -> Self {
+        Self {
+            ranks: [i64::MAX; WHOLE],
+            slots: [NONE; WHOLE],
+            weight: 1,
+            reciprocal: 1 << SCALE,
         }
+    }
+
+    #[inline]
+    fn put(&mut self, place: usize, slot: usize, cost: Option<(i32, u16)>) {
+        let rank = match cost {
+            Some((load, weight)) => {
+                if weight != self.weight {
+                    self.weight = weight;
+                    self.reciprocal = (1_u32 << SCALE).checked_div(weight.into()).unwrap_or(0);
+                }
+                i64::from(load).wrapping_mul(self.reciprocal.into()) << WHOLE.ilog2()
+            }
+            None => NOBODY,
+        };
+        if let (Some(to), Some(at)) = (self.ranks.get_mut(place), self.slots.get_mut(place)) {
+            (*to, *at) = (rank | place as i64, slot as u16);
+        }
+    }
+
+    /// The two lowest ranks of different candidates.
+    #[inline]
+    fn best(&self) -> (i64, i64) {
+        let all = self.ranks.iter();
+        let (best, second, third) =
+            all.fold((i64::MAX, i64::MAX, i64::MAX), |(best, second, third), &rank| {
+                let (rank, best) = (rank.max(best), rank.min(best));
+                let (rank, second) = (rank.max(second), rank.min(second));
+                (best, second, rank.min(third))
+            });
+        // Seen in the order and remembered as well.
+        let twice = self.slot(best) == self.slot(second);
+        (best, if twice { third } else { second })
+    }
+
+    /// The highest rank of those remembered.
+    #[inline]
+    fn worst(&self) -> i64 {
+        self.ranks
+            .iter()
+            .skip(WINDOW)
+            .fold(i64::MIN, |worst, &rank| worst.max(rank))
+    }
+
+    #[inline]
+    fn slot(&self, rank: i64) -> Option<u16> {
+        let slot = self.slots.get((rank & PLACE) as usize);
+        slot.copied().filter(|_| rank < NOBODY)
     }
 }
 
@@ -290,7 +313,11 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         let picked = if self.rung == Rung::Rotation {
             self.rotate(pool, len)
         } else {
-            found.map(|found| self.take(found))
+            found.map(|(slot, behind)| {
+                // Among equals the sweep goes on behind whom it chose, so that they get requests in turn.
+                self.turn = behind;
+                slot
+            })
         };
         self.climb(len);
         picked.or_else(|| {
@@ -301,7 +328,8 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         })
     }
 
-    /// Looks at the next of the order and at those remembered, and learns.
+    /// Looks at the next of the order and at those remembered, and learns. The best, and where the sweep goes on
+    /// if it is taken.
     #[inline]
     fn search<P: Pool + ?Sized, W: Witness>(
         &mut self,
@@ -309,71 +337,59 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         reach: usize,
         len: usize,
         witness: &mut W,
-    ) -> Option<Found> {
+    ) -> Option<(usize, usize)> {
         let window = if reach <= WHOLE { reach } else { WINDOW };
         let neutral = self.neutral(reach);
-        let (mut best, mut seen, mut worst) = (Best::default(), Seen::default(), None);
-        let mut at = if self.turn < reach { self.turn } else { 0 };
-        for _ in 0..window {
+        let (mut looks, mut seen) = (Looks::new(), Seen::default());
+        let from = if self.turn < reach { self.turn } else { 0 };
+        let mut at = from;
+        for place in 0..window {
             let slot = self.slot(pool, at);
             let load = pool.load(slot);
             seen.note(&load);
-            if let Some(cost) = self.cost(pool, slot, &load, neutral, witness) {
-                let place = Place::Order(at);
-                best.offer(Found { slot, cost, place });
-            }
-            at = if at.saturating_add(1) < reach {
-                at.saturating_add(1)
-            } else {
-                0
-            };
+            looks.put(place, slot, self.cost(pool, slot, &load, neutral, witness));
+            at = next(at, reach);
         }
         if reach > WHOLE {
-            for (index, &slot) in self.remembered.iter().enumerate() {
+            for (place, &slot) in (WINDOW..).zip(&self.remembered) {
                 let slot = usize::from(slot);
                 let cost = self.cost(pool, slot, &pool.load(slot), neutral, witness);
-                let place = Place::Memory(index);
-                if let Some(cost) = cost {
-                    best.offer(Found { slot, cost, place });
-                }
-                worst = match (worst, cost) {
-                    (Some((_, None)), _) => worst,
-                    (Some((_, Some(other))), Some(cost)) if !Cost::below(other, cost) => worst,
-                    _ => Some((index, cost)),
-                };
+                looks.put(place, slot, cost);
             }
-            self.remember(&best, worst);
+        }
+        let (best, second) = looks.best();
+        let place = (best & PLACE) as usize;
+        let remembered = reach > WHOLE && place >= WINDOW;
+        if reach > WHOLE {
+            let room = if remembered { best } else { looks.worst() };
+            self.remember(&looks, room, second, remembered);
         }
         self.turn = at;
         self.learn(&seen, window, reach, len);
-        best.first
+        let behind = from.saturating_add(place).saturating_add(1);
+        let behind = if behind > reach {
+            behind.saturating_sub(reach)
+        } else {
+            behind
+        };
+        let slot = looks.slot(best)?;
+        Some((slot.into(), if remembered { at } else { behind }))
     }
 
     /// The best of the memory is used up, and the second best of all takes its place, or that of a worse one.
-    fn remember(&mut self, best: &Best, worst: Option<(usize, Option<Cost>)>) {
-        let used = match best.first.map(|first| first.place) {
-            Some(Place::Memory(index)) => Some(index),
-            _ => None,
+    #[inline]
+    fn remember(&mut self, looks: &Looks, room: i64, second: i64, used: bool) {
+        let next = if (second & PLACE) < WINDOW as i64 {
+            second
+        } else {
+            i64::MAX
         };
-        let next = best
-            .second
-            .filter(|second| matches!(second.place, Place::Order(_)));
-        let room = used.or_else(|| {
-            let (index, cost) = worst?;
-            let better = cost.is_none_or(|cost| next.is_some_and(|next| next.cost.below(cost)));
-            better.then_some(index)
-        });
-        if let Some(entry) = room.and_then(|index| self.remembered.get_mut(index)) {
-            *entry = next.map_or(NONE, |next| next.slot as u16);
+        if used || room >= NOBODY || next | PLACE < room {
+            let place = ((room & PLACE) as usize).saturating_sub(WINDOW);
+            if let Some(entry) = self.remembered.get_mut(place) {
+                *entry = looks.slot(next).unwrap_or(NONE);
+            }
         }
-    }
-
-    fn take(&mut self, found: Found) -> usize {
-        // Among equals the sweep goes on behind whom it chose, so that they get requests in turn.
-        if let Place::Order(at) = found.place {
-            self.turn = at.saturating_add(1);
-        }
-        found.slot
     }
 
     #[inline]
@@ -384,7 +400,7 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         load: &Load,
         neutral: Neutral,
         witness: &mut W,
-    ) -> Option<Cost> {
+    ) -> Option<(i32, u16)> {
         if !pool.admits(slot) {
             return None;
         }
@@ -392,27 +408,18 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
             0 if self.order.heaviest() > 0 => return None,
             weight => weight.max(1),
         };
-        let (in_flight, clients) = load
-            .report
-            .map_or((neutral.in_flight, neutral.clients), |report| {
-                (
-                    report.in_flight.into(),
-                    neutral.clients.max(report.clients.into()),
-                )
-            });
-        let at_report = if load.report.is_some() {
-            load.own_at_report
-        } else {
-            0
+        let (in_flight, clients, at_report) = match load.report {
+            Some(report) => (
+                report.in_flight.into(),
+                neutral.clients.max(report.clients.into()),
+                load.own_at_report,
+            ),
+            None => (neutral.in_flight, neutral.clients, 0),
         };
         let estimate = corrected(in_flight, clients, load.own_in_flight, at_report);
-        let penalty = i64::from(load.failing >> FAILING_SHIFT);
-        let cost = Cost {
-            load: i64::from(estimate).saturating_add(1).saturating_add(penalty),
-            weight,
-        };
         witness.saw(|| Considered::new(slot, load, estimate, weight));
-        Some(cost)
+        let penalty = i32::from(load.failing >> FAILING_SHIFT).wrapping_add(1);
+        Some((estimate.saturating_add(penalty), weight))
     }
 
     fn neutral(&self, reach: usize) -> Neutral {
@@ -487,6 +494,12 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         }
         None
     }
+}
+
+/// The next of so many, around.
+const fn next(at: usize, among: usize) -> usize {
+    let next = at.saturating_add(1);
+    if next < among { next } else { 0 }
 }
 
 /// A mean over 2^`SMOOTH` picks, with as many fraction bits.

@@ -149,12 +149,14 @@ impl SlotSet {
 
     /// 32 slots as bits, the lowest slot in the lowest bit.
     #[must_use]
+    #[inline]
     pub fn word(&self, index: usize) -> u32 {
         self.words.get(index).copied().unwrap_or(0)
     }
 
     /// Whether a slot is in it.
     #[must_use]
+    #[inline]
     pub fn contains(&self, slot: usize) -> bool {
         self.word(slot / WORD) >> (slot % WORD) & 1 == 1
     }
@@ -251,27 +253,33 @@ impl<'a, const N: usize> CachePool<'a, N> {
 }
 
 impl<const N: usize> Pool for CachePool<'_, N> {
+    #[inline]
     fn len(&self) -> usize {
         self.slots().count()
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> usize {
         self.slots().nth(index).unwrap_or(usize::MAX)
     }
 
+    #[inline]
     fn slots(&self) -> impl Iterator<Item = usize> {
         let known = self.cache.endpoints().len();
         self.eligible.iter().take_while(move |&slot| slot < known)
     }
 
+    #[inline]
     fn admits(&self, slot: usize) -> bool {
         slot < self.cache.endpoints().len() && self.eligible.contains(slot)
     }
 
+    #[inline]
     fn load(&self, slot: usize) -> Load {
         Load::cached(self.cache, slot, self.now)
     }
 
+    #[inline]
     fn name(&self, slot: usize) -> impl AsRef<[u8]> {
         let id = self.cache.get(slot).map_or(0, |endpoint| endpoint.id().get());
         id.to_be_bytes()
@@ -301,6 +309,8 @@ pub struct SlicePool<'a> {
     pub admitted: &'a [u32],
     /// Our own requests in flight.
     pub own_in_flight: &'a [u32],
+    /// Their sum over all candidates; if it is not known, whoever needs it adds them up.
+    pub total_in_flight: Option<u32>,
     /// All else that is known of the load; its own requests in flight are not read.
     pub loads: &'a [Load],
     /// The weights.
@@ -347,6 +357,15 @@ impl Pool for SlicePool<'_> {
     #[inline]
     fn own_in_flight(&self, slot: usize) -> u32 {
         self.own_in_flight.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn total_in_flight(&self) -> u32 {
+        let summed = || {
+            self.slots()
+                .fold(0_u32, |sum, slot| sum.saturating_add(self.own_in_flight(slot)))
+        };
+        self.total_in_flight.unwrap_or_else(summed)
     }
 
     #[inline]
