@@ -193,7 +193,7 @@ impl Seen {
         self.all = self.all.saturating_add(u32::from(report.in_flight));
         self.clients = self.clients.saturating_add(u32::from(report.clients));
         // Milliseconds times thousandths per second is millionths; 2^20 is near enough.
-        let answers = u64::from(load.age_ms).saturating_mul(u64::from(report.rate_milli)) >> 16;
+        let answers = u64::from(load.age_ms).wrapping_mul(u64::from(report.rate_milli)) >> 16;
         self.since = self
             .since
             .saturating_add(u32::try_from(answers).unwrap_or(u32::MAX));

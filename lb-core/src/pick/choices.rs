@@ -217,11 +217,9 @@ impl Sample {
             }
             number = number.wrapping_add(1);
         }
-        if let Some(later) = self.drawn.get_mut(place..) {
-            later.rotate_right(1);
-            if let Some(free) = later.first_mut() {
-                *free = number;
-            }
+        let mut moved = number;
+        for later in self.drawn.iter_mut().skip(place) {
+            moved = core::mem::replace(later, moved);
         }
         self.len = self.len.wrapping_add(1);
         number

@@ -77,10 +77,11 @@ pub(super) struct Estimate {
 impl Ord for Estimate {
     #[inline]
     fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        // 33 bits with the sign, times 32: nothing wraps.
         let cross = |a: &Self, b: &Self| {
             i64::from(a.in_flight)
-                .saturating_add(1)
-                .saturating_mul(i64::from(b.capacity))
+                .wrapping_add(1)
+                .wrapping_mul(i64::from(b.capacity))
         };
         cross(self, other).cmp(&cross(other, self))
     }

@@ -72,7 +72,7 @@ impl Strategy for PeakEwma {
                 0 => guess(all.iter().map(|&slot| pool.load(slot))),
                 measured => measured,
             };
-            u64::from(latency).saturating_mul(u64::from(load.own_in_flight).saturating_add(1))
+            u64::from(latency).wrapping_mul(u64::from(load.own_in_flight).wrapping_add(1))
         })
     }
 }
