@@ -45,6 +45,32 @@ impl Load {
     }
 }
 
+/// What a corrected estimate is made of: the part of a [`Load`] that most picks need.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Glance {
+    /// Requests in flight and clients as reported, if the report may still be used.
+    pub reported: Option<(u16, u16)>,
+    /// [`Load::own_in_flight`].
+    pub own_in_flight: u32,
+    /// [`Load::own_at_report`].
+    pub own_at_report: u32,
+    /// [`Load::failing`].
+    pub failing: u8,
+}
+
+impl From<Load> for Glance {
+    #[inline]
+    fn from(load: Load) -> Self {
+        Self {
+            reported: load.report.map(|report| (report.in_flight, report.clients)),
+            own_in_flight: load.own_in_flight,
+            own_at_report: load.own_at_report,
+            failing: load.failing,
+        }
+    }
+}
+
 /// The endpoints a strategy picks from.
 ///
 /// A *slot* is where an endpoint is, at most [`u16::MAX`]. A *candidate* is a slot of the picker's set: alive,
@@ -70,6 +96,12 @@ pub trait Pool {
 
     /// What is known of a slot; the default when nothing is.
     fn load(&self, slot: usize) -> Load;
+
+    /// What a corrected estimate of a slot is made of, for pools that have it cheaper than all of the load.
+    #[inline]
+    fn glance(&self, slot: usize) -> Glance {
+        self.load(slot).into()
+    }
 
     /// [`Load::own_in_flight`] of a slot, for scans that need nothing else.
     fn own_in_flight(&self, slot: usize) -> u32 {
@@ -352,6 +384,26 @@ impl Pool for SlicePool<'_> {
             own_in_flight: self.own_in_flight(slot),
             ..self.loads.get(slot).copied().unwrap_or_default()
         }
+    }
+
+    #[inline]
+    fn glance(&self, slot: usize) -> Glance {
+        let own_in_flight = self.own_in_flight(slot);
+        self.loads.get(slot).map_or(
+            Glance {
+                own_in_flight,
+                ..Glance::default()
+            },
+            |load| Glance {
+                reported: load
+                    .report
+                    .as_ref()
+                    .map(|report| (report.in_flight, report.clients)),
+                own_in_flight,
+                own_at_report: load.own_at_report,
+                failing: load.failing,
+            },
+        )
     }
 
     #[inline]
