@@ -59,6 +59,7 @@ impl PeakEwma {
 }
 
 impl Strategy for PeakEwma {
+    #[inline]
     fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
         &mut self,
         pool: &P,
@@ -76,6 +77,7 @@ impl Strategy for PeakEwma {
     }
 }
 
+#[cold]
 fn guess(others: impl Iterator<Item = Load>) -> u32 {
     let (mut sum, mut count) = (0_u32, 0_u32);
     for other in others.filter(|other| other.own_latency_us > 0) {
