@@ -276,7 +276,7 @@ fn run(pool: &mut Endpoints, chooser: &mut dyn Chooser, picked: &mut [u8; REQUES
         *place = slot.map_or(u8::MAX, |slot| slot as u8);
         let Some(slot) = slot else { continue };
         pool.begin(slot);
-        let which = (random >> 16) as usize * DEPTH >> 16;
+        let which = ((random >> 16) as usize * DEPTH) >> 16;
         if let Some(ended) = in_flight.get_mut(which).and_then(|there| there.replace(slot)) {
             pool.finish(ended, 500 + (random & 0xfff));
             chooser.ended(ended);
