@@ -8,12 +8,13 @@ use lb_core::{Duration, Instant};
 
 use crate::board::Board;
 use crate::calendar::Calendar;
+use crate::heartbeats::Heartbeats;
 use crate::histogram::Histogram;
 use crate::outcome::Outcome;
 use crate::policy::{Picker, Policy, Setup};
 use crate::queue::{Job, Queue};
 use crate::random::Source;
-use crate::scenario::{Count, Event, SERVICE_TIME_US, Scenario, Split, What};
+use crate::scenario::{Count, Event, SERVICE_TIME_US, Scenario, What};
 use crate::view::{Candidates, Seat, View};
 
 /// Runs a scenario. The same scenario, policy and seed give the same outcome, to the last bit, everywhere.
@@ -100,7 +101,7 @@ impl<'a> Engine<'a> {
             arrivals: Source::new(seed, 1),
             work: Source::new(seed, 2),
             senders: Sfc32::new(Source::new(seed, 3).word()),
-            shares: shares(scenario),
+            shares: scenario.split.ends(scenario.clients),
             picks: Sfc32::new(Source::new(seed, 4).word()),
             clients: (0..scenario.clients)
                 .map(|_| Client {
@@ -434,66 +435,5 @@ impl<'a> Engine<'a> {
             .filter(|&slot| candidates.admitted[usize::from(slot)])
             .collect();
         candidates.version += 1;
-    }
-}
-
-/// The upper ends of the clients' shares of all requests.
-fn shares(scenario: &Scenario) -> Vec<f64> {
-    let Split::Skewed(exponent) = scenario.split else {
-        return Vec::new();
-    };
-    let mut ends = Vec::with_capacity(scenario.clients);
-    let mut sum = 0.0;
-    for client in 1..=scenario.clients {
-        sum += crate::math::pow(client as f64, -exponent);
-        ends.push(sum);
-    }
-    ends.iter_mut().for_each(|end| *end /= sum);
-    ends
-}
-
-/// Which server's heartbeat is next: they follow one another in the same order in every period.
-struct Heartbeats {
-    period: f64,
-    phases: Vec<(f64, usize)>,
-    round: f64,
-    index: usize,
-    at: f64,
-}
-
-impl Heartbeats {
-    fn new(scenario: &Scenario, listens: bool, source: &mut Source) -> Self {
-        let period = scenario.reports.period;
-        let mut phases: Vec<(f64, usize)> = (0..scenario.speeds.len())
-            .map(|server| {
-                let phase = source.uniform() * period;
-                (if scenario.reports.synchronised { 0.0 } else { phase }, server)
-            })
-            .collect();
-        phases.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let first = phases.first().map_or(f64::INFINITY, |(phase, _)| *phase);
-        Self {
-            period,
-            at: if listens && period > 0.0 {
-                first
-            } else {
-                f64::INFINITY
-            },
-            phases,
-            round: 0.0,
-            index: 0,
-        }
-    }
-
-    /// When and whose it is, and on to the next.
-    fn next(&mut self) -> (f64, usize) {
-        let now = (self.at, self.phases[self.index].1);
-        self.index += 1;
-        if self.index == self.phases.len() {
-            self.index = 0;
-            self.round += 1.0;
-        }
-        self.at = self.round * self.period + self.phases[self.index].0;
-        now
     }
 }

@@ -12,6 +12,7 @@ mod calendar;
 mod chart;
 mod engine;
 pub mod experiment;
+mod heartbeats;
 mod histogram;
 mod math;
 mod names;

@@ -82,6 +82,23 @@ pub enum Split {
     Skewed(f64),
 }
 
+impl Split {
+    /// The upper ends of the clients' shares of all requests; empty if all are equal.
+    pub(crate) fn ends(self, clients: usize) -> Vec<f64> {
+        let Self::Skewed(exponent) = self else {
+            return Vec::new();
+        };
+        let mut ends = Vec::with_capacity(clients);
+        let mut sum = 0.0;
+        for client in 1..=clients {
+            sum += crate::math::pow(client as f64, -exponent);
+            ends.push(sum);
+        }
+        ends.iter_mut().for_each(|end| *end /= sum);
+        ends
+    }
+}
+
 /// How load travels from servers to clients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reports {
