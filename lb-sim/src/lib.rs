@@ -11,6 +11,7 @@ mod board;
 mod busy;
 mod calendar;
 mod chart;
+mod eased;
 mod engine;
 pub mod experiment;
 mod heartbeats;
@@ -32,6 +33,9 @@ mod table;
 mod view;
 mod watch;
 mod work;
+
+/// A strategy of `lb-core` by its name.
+pub use lb_core::pick::StrategyKind;
 
 pub use chart::{Axis, Chart, Panel, Series};
 pub use engine::run;

@@ -4,6 +4,7 @@ pub mod bins;
 pub mod mixed;
 pub mod ramp;
 pub mod sinkhole;
+pub mod slowstart;
 pub mod stale;
 pub mod supermarket;
 pub mod verdict;
