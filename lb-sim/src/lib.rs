@@ -33,6 +33,7 @@ mod table;
 mod view;
 mod watch;
 mod work;
+mod zoned;
 
 /// A strategy of `lb-core` by its name.
 pub use lb_core::pick::StrategyKind;

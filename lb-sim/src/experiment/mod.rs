@@ -8,6 +8,7 @@ pub mod slowstart;
 pub mod stale;
 pub mod supermarket;
 pub mod verdict;
+pub mod zones;
 
 use std::fmt;
 use std::str::FromStr;
