@@ -1,6 +1,8 @@
 //! The options of `lb sim`.
 
+mod slowstart;
 mod stale;
+mod zones;
 
 use std::path::PathBuf;
 
@@ -8,7 +10,9 @@ use clap::{Args, Subcommand};
 use lb_sim::experiment::{Fleet, Speeds, bins, mixed, ramp, sinkhole, supermarket};
 use lb_sim::{Discipline, Policy, Seeds, Stated, Work};
 
+pub(crate) use slowstart::SlowStartArgs;
 pub(crate) use stale::StaleArgs;
+pub(crate) use zones::ZonesArgs;
 
 /// Try strategies on simulated servers: old load reports, unequal machines, overload, failures.
 ///
@@ -21,6 +25,8 @@ pub(crate) enum SimCommand {
     Mixed(MixedArgs),
     Sinkhole(SinkholeArgs),
     Ramp(RampArgs),
+    Slowstart(SlowStartArgs),
+    Zones(ZonesArgs),
     Supermarket(SupermarketArgs),
     Bins(BinsArgs),
 }
@@ -162,6 +168,13 @@ struct RunArgs {
     /// Requests in each run; the first quarter is not counted
     #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = count(1_000_000_000))]
     requests: u64,
+    #[command(flatten)]
+    seeds: SeedArgs,
+}
+
+/// With which seeds.
+#[derive(Debug, Args)]
+struct SeedArgs {
     /// Runs of each kind, each with a seed of its own
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000))]
     seeds: u64,
@@ -255,8 +268,14 @@ impl RunArgs {
             policies,
             servers: servers as usize,
             requests: self.requests,
-            seeds: seeds(self.seed, self.seeds),
+            seeds: self.seeds.seeds(),
         }
+    }
+}
+
+impl SeedArgs {
+    const fn seeds(&self) -> Seeds {
+        seeds(self.seed, self.seeds)
     }
 }
 
@@ -355,6 +374,13 @@ mod tests {
             ("lb sim stale --loss much", "from 0"),
             ("lb sim stale --delay=-1", "from 0 to 10000"),
             ("lb sim stale --delay long", "from 0 to 10000"),
+            ("lb sim slowstart --aggression 3", "off, 1, 2, 4"),
+            ("lb sim slowstart --policies best", "two-choices"),
+            ("lb sim slowstart --servers 1", "2..=65535"),
+            ("lb sim slowstart --window 1", "from 10 to"),
+            ("lb sim zones --scenarios flat", "envoy-38758"),
+            ("lb sim zones --policies near", "zone-aware"),
+            ("lb sim zones --crossing=-1", "from 0 to 10000"),
             ("lb sim bins --sizes 70000", "1..=65535"),
         ] {
             let text = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
