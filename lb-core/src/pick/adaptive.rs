@@ -239,15 +239,11 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
     }
 
     /// A pick, and why.
-    pub fn explain<P: Pool + ?Sized, R: Rng + ?Sized>(
-        &mut self,
-        pool: &P,
-        rng: &mut R,
-    ) -> (Option<usize>, Explanation) {
+    pub fn explain<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Explanation {
         let mut explanation = Explanation::new(pool);
         let slot = self.choose(pool, rng, &mut explanation);
         explanation.close(slot, self.rung, self.reason(), self.reach.of(self.len(pool)));
-        (slot, explanation)
+        explanation
     }
 
     fn reason(&self) -> Reason {
@@ -663,8 +659,8 @@ mod tests {
         assert_eq!(strategy.rung(), Rung::Rotation);
         assert_eq!(counts(&table, &mut strategy, 100), [10, 20, 30, 40]);
         assert_eq!(
-            strategy.explain(&table, &mut Sfc32::new(1)).1.reason,
-            Reason::OldReports
+            strategy.explain(&table, &mut Sfc32::new(1)).reason,
+            Some(Reason::OldReports)
         );
         for load in &mut table.loads {
             load.age_ms = 5;
@@ -680,15 +676,16 @@ mod tests {
             table.report(slot, in_flight, 16, 2);
             table.loads[slot].age_ms = 30;
         }
-        let (slot, why) = ready(&table).explain(&table, &mut Sfc32::new(1));
-        assert_eq!((slot, why.picked, why.rung), (Some(1), Some(1), Rung::Whole));
+        let why = ready(&table).explain(&table, &mut Sfc32::new(1));
+        assert_eq!((why.picked, why.rung), (Some(1), Some(Rung::Whole)));
+        assert_eq!(why.reason, Some(Reason::FewClients));
         assert_eq!((why.candidates, why.reach, why.considered.len()), (3, 3, 3));
         let it = why.considered.iter().find(|it| it.slot == 1).unwrap();
         assert_eq!((it.reported, it.estimate, it.weight), (Some((4, 30)), 4, 1));
         assert_eq!(
             ready(&Table::new(0))
                 .explain(&Table::new(0), &mut Sfc32::new(1))
-                .0,
+                .picked,
             None
         );
     }

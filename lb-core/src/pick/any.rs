@@ -3,9 +3,9 @@
 use core::{fmt, str::FromStr};
 
 use super::{
-    Adaptive, Bias, Bounded, By, Choices, Corrected, FirstFit, HotCold, Hybrid, Ketama, LeastConnections,
-    Maglev, MemoryTooSmall, Overflow, PeakEwma, Pool, Random, Rendezvous, Ring, RingSize, RoundRobin,
-    SmoothWeighted, StaticStride, Strategy, Tabled, WeightedLeast, WeightedRandom,
+    Adaptive, Bias, Bounded, By, Choices, Corrected, Explanation, FirstFit, HotCold, Hybrid, Ketama,
+    LeastConnections, Maglev, MemoryTooSmall, Overflow, PeakEwma, Pool, Random, Rendezvous, Ring, RingSize,
+    RoundRobin, SmoothWeighted, StaticStride, Strategy, Tabled, WeightedLeast, WeightedRandom,
 };
 use crate::rng::Rng;
 
@@ -362,6 +362,22 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> AnyStrategy<S> {
         Ok(Self { kind, any })
     }
 
+    /// A pick, and what there was to choose from; why so, if the strategy knows several ways.
+    pub fn explain<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        key: Option<u64>,
+        rng: &mut R,
+    ) -> Explanation {
+        match &mut self.any {
+            Any::Adaptive(strategy) => strategy.explain(pool, rng),
+            _ => {
+                let picked = self.pick(pool, key, rng);
+                Explanation::of(pool, picked)
+            }
+        }
+    }
+
     /// Which one it is.
     #[must_use]
     pub const fn kind(&self) -> StrategyKind {
@@ -383,6 +399,22 @@ mod tests {
             error.contains("use one of adaptive, round-robin, random,"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn every_strategy_tells_what_it_had() {
+        let mut table = super::super::pool::tests::Table::new(3);
+        table.report(1, 7, 10, 2);
+        for kind in StrategyKind::ALL {
+            let why = table
+                .strategy(kind)
+                .explain(&table, Some(5), &mut crate::rng::Sfc32::new(1));
+            assert_eq!((why.candidates, why.considered.len()), (3, 3), "{kind}");
+            assert!(why.picked.is_some_and(|slot| slot < 3), "{kind}");
+            assert_eq!(why.rung.is_some(), kind == StrategyKind::Adaptive);
+            let it = why.considered.iter().find(|it| it.slot == 1).unwrap();
+            assert_eq!((it.reported, it.estimate), (Some((7, 0)), 7), "{kind}");
+        }
     }
 
     #[test]

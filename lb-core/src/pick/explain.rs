@@ -2,6 +2,7 @@
 
 use heapless::Vec;
 
+use super::estimate::corrected;
 use super::{Load, Pool};
 
 /// Most candidates that an [`Explanation`] lists.
@@ -96,10 +97,10 @@ pub struct Explanation {
     pub candidates: u16,
     /// Among how many of them the strategy chose.
     pub reach: u16,
-    /// How the pick was made.
-    pub rung: Rung,
+    /// How the pick was made; none for a strategy that has one way only.
+    pub rung: Option<Rung>,
     /// Why so.
-    pub reason: Reason,
+    pub reason: Option<Reason>,
     /// Who was looked at, up to [`CONSIDERED_MAX`].
     pub considered: Vec<Considered, CONSIDERED_MAX>,
 }
@@ -129,15 +130,32 @@ impl Explanation {
             picked: None,
             candidates: clamp(pool.len()),
             reach: 0,
-            rung: Rung::Whole,
-            reason: Reason::NothingKnown,
+            rung: None,
+            reason: None,
             considered: Vec::new(),
         }
     }
 
+    /// What a strategy that tells nothing had to choose from: its pick first, then the others in order.
+    pub(super) fn of<P: Pool + ?Sized>(pool: &P, picked: Option<usize>) -> Self {
+        let mut explanation = Self::new(pool);
+        explanation.picked = picked.map(clamp);
+        explanation.reach = explanation.candidates;
+        let others = pool.slots().filter(|&slot| Some(slot) != picked);
+        for slot in picked.into_iter().chain(others).take(CONSIDERED_MAX) {
+            let load = pool.load(slot);
+            let (in_flight, clients) = load.report.map_or((0, 1), |report| {
+                (report.in_flight.into(), report.clients.max(1).into())
+            });
+            let estimate = corrected(in_flight, clients, load.own_in_flight, load.own_at_report);
+            explanation.saw(|| Considered::new(slot, &load, estimate, pool.weight(slot)));
+        }
+        explanation
+    }
+
     pub(super) fn close(&mut self, picked: Option<usize>, rung: Rung, reason: Reason, reach: usize) {
         self.picked = picked.map(clamp);
-        (self.rung, self.reason, self.reach) = (rung, reason, clamp(reach));
+        (self.rung, self.reason, self.reach) = (Some(rung), Some(reason), clamp(reach));
     }
 }
 
