@@ -11,22 +11,32 @@ pub trait Rng {
     ///
     /// Multiply and shift with rejection (Lemire, "Fast random integer generation in an interval",
     /// arXiv 1805.10941). At most eight words are drawn, so that a broken source cannot hang the caller.
+    #[inline]
     fn below(&mut self, bound: u32) -> u32 {
-        let mut product = u64::from(self.next_u32()).wrapping_mul(u64::from(bound));
+        let product = u64::from(self.next_u32()).wrapping_mul(u64::from(bound));
         if (product as u32) < bound {
-            let threshold = bound.wrapping_neg().checked_rem(bound).unwrap_or(0);
-            for _ in 0..7 {
-                if (product as u32) >= threshold {
-                    break;
-                }
-                product = u64::from(self.next_u32()).wrapping_mul(u64::from(bound));
-            }
+            return fair(self, bound, product);
         }
         (product >> 32) as u32
     }
 }
 
+/// The number of this product, or of others until one is fair; apart, because with small bounds there is hardly
+/// ever a doubt.
+#[cold]
+fn fair<R: Rng + ?Sized>(rng: &mut R, bound: u32, mut product: u64) -> u32 {
+    let threshold = bound.wrapping_neg().checked_rem(bound).unwrap_or(0);
+    for _ in 0..7 {
+        if (product as u32) >= threshold {
+            break;
+        }
+        product = u64::from(rng.next_u32()).wrapping_mul(u64::from(bound));
+    }
+    (product >> 32) as u32
+}
+
 impl<R: Rng + ?Sized> Rng for &mut R {
+    #[inline]
     fn next_u32(&mut self) -> u32 {
         (**self).next_u32()
     }
@@ -69,6 +79,7 @@ impl Sfc32 {
 }
 
 impl Rng for Sfc32 {
+    #[inline]
     fn next_u32(&mut self) -> u32 {
         let out = self.a.wrapping_add(self.b).wrapping_add(self.counter);
         self.counter = self.counter.wrapping_add(1);

@@ -10,7 +10,7 @@ use crate::sizes::{self, Size, Table};
 use crate::sysroot::Sysroot;
 use crate::target::{self, Target, V6M, V7EM};
 use crate::toolchain::Toolchain;
-use crate::{echo, place, proof, vectors};
+use crate::{echo, picks, place, proof, vectors};
 
 /// The boards whose programs are built, and not run: there is no machine for them. Nor does clippy look at them: it would
 /// compile their hardware libraries once more, which takes minutes.
@@ -32,10 +32,13 @@ pub(crate) fn run(json: bool) -> Result<()> {
         table.add(board, target, sizes::measure(&builder.artifact(target, board))?);
     }
     let lb = scenario::build()?;
-    let mut results = Vec::new();
+    let (mut results, mut runs) = (Vec::new(), Vec::new());
     for target in target::ARM {
         build(&builder, "qemu-mps2", target)?;
         lint(&builder, "qemu-mps2", target)?;
+        build(&builder, "picks", target)?;
+        lint(&builder, "picks", target)?;
+        let counted = picks::run(&qemu, &builder, target)?;
         let size = sizes::measure(&builder.artifact(target, "echo"))?;
         let stack = Some(echo::run(&qemu, &builder, target)?);
         table.add("echo", target, Size { stack, ..size });
@@ -53,16 +56,18 @@ pub(crate) fn run(json: bool) -> Result<()> {
         let stack = Some(outcome.stack);
         let size = Size { stack, ..size };
         table.add("sensor", target, size);
-        results.push(result(target, size, outcome));
+        results.push(result(target, size, outcome, &counted));
+        runs.push(counted);
     }
 
     if json {
-        eprint!("{}", table.render());
+        eprint!("{}{}", table.render(), picks::render(&runs, table.picks()));
         results.iter().for_each(|line| println!("{line}"));
     } else {
-        print!("{}", table.render());
+        print!("{}{}", table.render(), picks::render(&runs, table.picks()));
     }
-    table.check()
+    table.check()?;
+    picks::check(&runs, table.picks())
 }
 
 fn build(builder: &Builder<'_>, package: &str, target: Target) -> Result<()> {
@@ -78,7 +83,7 @@ fn lint(builder: &Builder<'_>, package: &str, target: Target) -> Result<()> {
 }
 
 /// One line for machines.
-fn result(target: Target, size: Size, outcome: Outcome) -> serde_json::Value {
+fn result(target: Target, size: Size, outcome: Outcome, counted: &picks::Run) -> serde_json::Value {
     let Size {
         text,
         data,
@@ -89,7 +94,7 @@ fn result(target: Target, size: Size, outcome: Outcome) -> serde_json::Value {
         "target": target.triple, "machine": target.machine,
         "text": text, "data": data, "bss": bss, "stack": stack,
         "joined": outcome.joined, "calls_ok": outcome.calls_ok, "calls_failed": outcome.calls_failed,
-        "failover_ms": outcome.failover_ms,
+        "failover_ms": outcome.failover_ms, "picks": counted.json(),
         // Otherwise it does not come to this.
         "panic_free": true,
     })

@@ -5,6 +5,7 @@ mod command;
 mod echo;
 mod firmware;
 mod line;
+mod picks;
 mod place;
 mod proof;
 mod qemu;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::command::text;
+use crate::picks;
 use crate::place;
 use crate::target::Target;
 
@@ -67,10 +68,20 @@ fn parse(table: &str) -> Option<Size> {
 /// By name of what is measured, then by target.
 type Ceilings = BTreeMap<String, BTreeMap<String, Size>>;
 
+/// `sizes.toml`.
+#[derive(Debug, Deserialize)]
+struct File {
+    /// Of the program `picks`.
+    picks: picks::Ceilings,
+    #[serde(flatten)]
+    sizes: Ceilings,
+}
+
 /// What has been measured, next to what is allowed.
 #[derive(Debug)]
 pub(crate) struct Table {
     ceilings: Ceilings,
+    picks: picks::Ceilings,
     rows: Vec<(String, Target, Size)>,
 }
 
@@ -79,11 +90,18 @@ impl Table {
     pub(crate) fn new() -> Result<Self> {
         let path = place::firmware().join("sizes.toml");
         let source = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let ceilings = toml::from_str(&source).with_context(|| format!("{} is broken", path.display()))?;
+        let File { picks, sizes } =
+            toml::from_str(&source).with_context(|| format!("{} is broken", path.display()))?;
         Ok(Self {
-            ceilings,
+            ceilings: sizes,
+            picks,
             rows: Vec::new(),
         })
+    }
+
+    /// The ceilings of picks.
+    pub(crate) fn picks(&self) -> &picks::Ceilings {
+        &self.picks
     }
 
     pub(crate) fn add(&mut self, name: &str, target: Target, size: Size) {
@@ -155,6 +173,7 @@ mod tests {
         let ceilings = "[echo.thumbv6m-none-eabi]\ntext = 100\ndata = 0\nbss = 7\nstack = 9\n";
         let mut table = Table {
             ceilings: toml::from_str(ceilings).unwrap(),
+            picks: picks::Ceilings::new(),
             rows: Vec::new(),
         };
         table.add("echo", V6M, size);

@@ -11,6 +11,8 @@ use crate::rng::Rng;
 const WINDOW: usize = 8;
 /// Below this reach all of it is looked at every time.
 const WHOLE: usize = 2 * WINDOW;
+/// Picks between two that learn.
+const LEARN: u8 = 4;
 /// No slot.
 const NONE: u16 = u16::MAX;
 /// Servers per client, in 4096ths: below the first, own requests and old reports tell too little; from the second on
@@ -19,8 +21,8 @@ const SPARSE: (u32, u32) = (768, 1_024);
 /// Answers of a server since its report, in sixteenths: from the first on the report counts as old in that case;
 /// below the second it is young again. (The lower one comes into use once the rotation has begun.)
 const YOUNG: (u32, u32) = (128, 64);
-/// What is smoothed goes over 2^6 picks.
-const SMOOTH: u32 = 6;
+/// What is smoothed goes over 2^4 picks that learn.
+const SMOOTH: u32 = 4;
 /// Candidates the rotation passes over before any that is admitted is taken.
 const PASSES: usize = 64;
 /// A share of failures of 255 costs 63 requests.
@@ -84,6 +86,9 @@ const FAILING_SHIFT: u32 = 2;
 pub struct Adaptive<S = [u32; 0]> {
     order: Order<S>,
     reach: Reach,
+    neutral: Neutral,
+    /// Picks until the next that learns.
+    rest: u8,
     /// Where the sweep goes on.
     turn: usize,
     /// Where the rotation is, and in which round.
@@ -98,55 +103,46 @@ pub struct Adaptive<S = [u32; 0]> {
     rung: Rung,
 }
 
-#[derive(Clone, Copy)]
-struct Cost {
-    load: i64,
+/// A cost and where it was found, in one number, so that the best is found by comparing numbers.
+type Rank = i64;
+/// Bits of a rank that say where: in the order, so far behind the turn, or behind [`WHOLE`] in the memory.
+const PLACE: Rank = 2 * WHOLE as Rank - 1;
+/// The rank of nobody.
+const NOBODY: Rank = Rank::MAX;
+/// Reciprocals of weights have that many bits.
+const SCALE: u32 = 20;
+
+/// What a look at a candidate found.
+struct Look {
+    /// The corrected estimate, one for the request to be sent, and what failures cost.
+    load: i32,
+    /// Each of its clients may have one more that ended since it reported: there, the next request is best sent.
+    owed: i32,
     weight: u16,
 }
 
-impl Cost {
+impl Look {
     #[inline]
-    fn below(self, other: Self) -> bool {
-        self.load.saturating_mul(other.weight.into()) < other.load.saturating_mul(self.weight.into())
+    fn rank(&self, place: usize, reciprocals: &mut Reciprocals) -> Rank {
+        let cost = i64::from(self.load).wrapping_mul(reciprocals.of(self.weight).into());
+        cost << PLACE.count_ones() | place as Rank
     }
 }
 
-/// Where a candidate was found.
-#[derive(Clone, Copy)]
-enum Place {
-    Order(usize),
-    Memory(usize),
+/// The last weight, and its reciprocal: mostly all are equal.
+struct Reciprocals {
+    weight: u16,
+    reciprocal: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Found {
-    slot: usize,
-    cost: Cost,
-    place: Place,
-}
-
-/// The two best so far.
-#[derive(Default)]
-struct Best {
-    first: Option<Found>,
-    second: Option<Found>,
-}
-
-impl Best {
+impl Reciprocals {
     #[inline]
-    fn offer(&mut self, found: Found) {
-        match self.first {
-            Some(first) if !found.cost.below(first.cost) => {
-                if self.second.is_none_or(|second| found.cost.below(second.cost)) && found.slot != first.slot
-                {
-                    self.second = Some(found);
-                }
-            }
-            first => {
-                self.second = first;
-                self.first = Some(found);
-            }
+    fn of(&mut self, weight: u16) -> u32 {
+        if weight != self.weight {
+            self.weight = weight;
+            self.reciprocal = (1_u32 << SCALE).checked_div(weight.into()).unwrap_or(0);
         }
+        self.reciprocal
     }
 }
 
@@ -156,7 +152,6 @@ struct Seen {
     own: u32,
     all: u32,
     reports: u32,
-    clients: u32,
     /// Answers since the report, in sixteenths.
     since: u32,
 }
@@ -168,9 +163,8 @@ impl Seen {
         let Some(report) = load.report else { return };
         self.reports = self.reports.saturating_add(1);
         self.all = self.all.saturating_add(u32::from(report.in_flight));
-        self.clients = self.clients.saturating_add(u32::from(report.clients));
         // Milliseconds times thousandths per second is millionths; 2^20 is near enough.
-        let answers = u64::from(load.age_ms).saturating_mul(u64::from(report.rate_milli)) >> 16;
+        let answers = u64::from(load.age_ms).wrapping_mul(u64::from(report.rate_milli)) >> 16;
         self.since = self
             .since
             .saturating_add(u32::try_from(answers).unwrap_or(u32::MAX));
@@ -178,7 +172,7 @@ impl Seen {
 }
 
 /// What is assumed of a candidate that does not report.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Neutral {
     in_flight: u32,
     clients: u32,
@@ -199,6 +193,8 @@ impl<S> Adaptive<S> {
         Adaptive {
             order: self.order.map(change),
             reach: self.reach,
+            neutral: self.neutral,
+            rest: self.rest,
             turn: self.turn,
             next: self.next,
             round: self.round,
@@ -226,6 +222,11 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         Ok(Self {
             order: Order::new(memory, seed)?,
             reach: Reach::new(),
+            neutral: Neutral {
+                in_flight: 0,
+                clients: 1,
+            },
+            rest: 0,
             turn: 0,
             next: seed as u16 as usize,
             round: (seed >> 16) as u16,
@@ -275,6 +276,7 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         }
     }
 
+    #[inline]
     fn choose<P, R, W>(&mut self, pool: &P, rng: &mut R, witness: &mut W) -> Option<usize>
     where
         P: Pool + ?Sized,
@@ -282,153 +284,136 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         W: Witness,
     {
         let len = self.len(pool);
-        let reach = match self.rung {
-            Rung::Rotation => len,
-            _ => self.reach.of(len),
-        };
-        let found = self.search(pool, reach, len, witness);
+        match self.rest.checked_sub(1) {
+            Some(rest) => self.rest = rest,
+            None => self.learn(pool, len),
+        }
         let picked = if self.rung == Rung::Rotation {
             self.rotate(pool, len)
         } else {
-            found.map(|found| self.take(found))
+            self.search(pool, self.reach.of(len), witness)
         };
-        self.climb(len);
         picked.or_else(|| {
-            pool::scan_from(
-                pool,
-                rng.below(u32::try_from(pool.len()).unwrap_or(u32::MAX)) as usize,
-            )
+            let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
+            pool::scan_from(pool, rng.below(count) as usize)
         })
     }
 
-    /// Looks at the next of the order and at those remembered, and learns.
+    /// The best of the next of the order and of those remembered.
     #[inline]
     fn search<P: Pool + ?Sized, W: Witness>(
         &mut self,
         pool: &P,
         reach: usize,
-        len: usize,
         witness: &mut W,
-    ) -> Option<Found> {
+    ) -> Option<usize> {
         let window = if reach <= WHOLE { reach } else { WINDOW };
-        let neutral = self.neutral(reach);
-        let (mut best, mut seen, mut worst) = (Best::default(), Seen::default(), None);
-        let mut at = if self.turn < reach { self.turn } else { 0 };
-        for _ in 0..window {
+        let heaviest = self.order.heaviest();
+        let mut reciprocals = Reciprocals {
+            weight: 1,
+            reciprocal: 1 << SCALE,
+        };
+        let from = if self.turn < reach { self.turn } else { 0 };
+        let (mut at, mut swept) = (from, NOBODY);
+        for place in 0..window {
             let slot = self.slot(pool, at);
-            let load = pool.load(slot);
-            seen.note(&load);
-            if let Some(cost) = self.cost(pool, slot, &load, neutral, witness) {
-                let place = Place::Order(at);
-                best.offer(Found { slot, cost, place });
-            }
-            at = if at.saturating_add(1) < reach {
-                at.saturating_add(1)
-            } else {
-                0
+            at = next(at, reach);
+            let Some(look) = self.look(pool, slot, witness) else {
+                continue;
             };
-        }
-        if reach > WHOLE {
-            for (index, &slot) in self.remembered.iter().enumerate() {
-                let slot = usize::from(slot);
-                let cost = self.cost(pool, slot, &pool.load(slot), neutral, witness);
-                let place = Place::Memory(index);
-                if let Some(cost) = cost {
-                    best.offer(Found { slot, cost, place });
-                }
-                worst = match (worst, cost) {
-                    (Some((_, None)), _) => worst,
-                    (Some((_, Some(other))), Some(cost)) if !Cost::below(other, cost) => worst,
-                    _ => Some((index, cost)),
-                };
+            if look.load <= look.owed && look.weight >= heaviest {
+                self.turn = at;
+                return Some(slot);
             }
-            self.remember(&best, worst);
+            swept = swept.min(look.rank(place, &mut reciprocals));
+        }
+        let mut best = swept;
+        if reach > WHOLE {
+            for (place, &slot) in (WHOLE..).zip(&self.remembered) {
+                if let Some(look) = self.look(pool, slot.into(), witness) {
+                    best = best.min(look.rank(place, &mut reciprocals));
+                }
+            }
         }
         self.turn = at;
-        self.learn(&seen, window, reach, len);
-        best.first
-    }
-
-    /// The best of the memory is used up, and the second best of all takes its place, or that of a worse one.
-    fn remember(&mut self, best: &Best, worst: Option<(usize, Option<Cost>)>) {
-        let used = match best.first.map(|first| first.place) {
-            Some(Place::Memory(index)) => Some(index),
-            _ => None,
+        if best == NOBODY {
+            return None;
+        }
+        // Where the best of the sweep is; the sweep goes on behind whom it chose, so that equals get requests in turn.
+        let place = |rank: Rank| (rank & PLACE) as usize;
+        let swept_at = around(from.saturating_add(place(swept)), reach);
+        let Some(index) = place(best).checked_sub(WHOLE) else {
+            self.turn = next(swept_at, reach);
+            return Some(self.slot(pool, swept_at));
         };
-        let next = best
-            .second
-            .filter(|second| matches!(second.place, Place::Order(_)));
-        let room = used.or_else(|| {
-            let (index, cost) = worst?;
-            let better = cost.is_none_or(|cost| next.is_some_and(|next| next.cost.below(cost)));
-            better.then_some(index)
-        });
-        if let Some(entry) = room.and_then(|index| self.remembered.get_mut(index)) {
-            *entry = next.map_or(NONE, |next| next.slot as u16);
+        // The memory is used up where it was best, and keeps the best of the sweep instead.
+        let entry = self.remembered.get_mut(index)?;
+        let picked = usize::from(*entry);
+        *entry = NONE;
+        if swept != NOBODY {
+            let slot = self.slot(pool, swept_at);
+            if let Some(entry) = self.remembered.get_mut(index) {
+                *entry = u16::try_from(slot).unwrap_or(NONE);
+            }
         }
-    }
-
-    fn take(&mut self, found: Found) -> usize {
-        // Among equals the sweep goes on behind whom it chose, so that they get requests in turn.
-        if let Place::Order(at) = found.place {
-            self.turn = at.saturating_add(1);
-        }
-        found.slot
+        Some(picked)
     }
 
     #[inline]
-    fn cost<P: Pool + ?Sized, W: Witness>(
-        &self,
-        pool: &P,
-        slot: usize,
-        load: &Load,
-        neutral: Neutral,
-        witness: &mut W,
-    ) -> Option<Cost> {
+    fn look<P: Pool + ?Sized, W: Witness>(&self, pool: &P, slot: usize, witness: &mut W) -> Option<Look> {
         if !pool.admits(slot) {
             return None;
         }
-        let weight = match pool.weight(slot) {
-            0 if self.order.heaviest() > 0 => return None,
-            weight => weight.max(1),
-        };
-        let (in_flight, clients) = load
-            .report
-            .map_or((neutral.in_flight, neutral.clients), |report| {
-                (
-                    report.in_flight.into(),
-                    neutral.clients.max(report.clients.into()),
-                )
-            });
-        let at_report = if load.report.is_some() {
-            load.own_at_report
+        let weight = if self.order.is_even() {
+            1
         } else {
-            0
+            match pool.weight(slot) {
+                0 if self.order.heaviest() > 0 => return None,
+                weight => weight.max(1),
+            }
         };
-        let estimate = corrected(in_flight, clients, load.own_in_flight, at_report);
-        let penalty = i64::from(load.failing >> FAILING_SHIFT);
-        let cost = Cost {
-            load: i64::from(estimate).saturating_add(1).saturating_add(penalty),
+        let glance = pool.glance(slot);
+        let (in_flight, clients, at_report) = match glance.reported {
+            Some((in_flight, clients)) => (
+                in_flight.into(),
+                self.neutral.clients.max(clients.into()),
+                glance.own_at_report,
+            ),
+            None => (self.neutral.in_flight, self.neutral.clients, 0),
+        };
+        let estimate = corrected(in_flight, clients, glance.own_in_flight, at_report);
+        witness.saw(|| Considered::new(slot, &pool.load(slot), estimate, weight));
+        let penalty = i32::from(glance.failing >> FAILING_SHIFT).wrapping_add(1);
+        Some(Look {
+            load: estimate.saturating_add(penalty),
+            owed: 2_i32.wrapping_sub(clients.min(1 << 30) as i32),
             weight,
+        })
+    }
+
+    /// Looks at the next of the order for what all depends on: our share of the requests, and how old reports are.
+    #[inline(never)]
+    fn learn<P: Pool + ?Sized>(&mut self, pool: &P, len: usize) {
+        self.rest = LEARN.wrapping_sub(1);
+        let among = match self.rung {
+            Rung::Rotation => len,
+            _ => self.reach.of(len),
         };
-        witness.saw(|| Considered::new(slot, load, estimate, weight));
-        Some(cost)
-    }
-
-    fn neutral(&self, reach: usize) -> Neutral {
-        let (_, all) = self.reach.requests();
-        Neutral {
-            in_flight: all.checked_div(reach as u32).unwrap_or(0),
-            // Ours are the more of all the requests the fewer clients there are. Too many is better than too few.
-            clients: if self.reports == 0 {
-                1
-            } else {
-                self.reach.multiple()
-            },
+        let window = if among <= WHOLE { among } else { WINDOW };
+        if window == 0 {
+            return;
         }
-    }
-
-    fn learn(&mut self, seen: &Seen, window: usize, among: usize, len: usize) {
+        // The rotation has a turn of its own.
+        let mut at = match self.rung {
+            Rung::Rotation => around(self.next, among),
+            _ if self.turn < among => self.turn,
+            _ => 0,
+        };
+        let mut seen = Seen::default();
+        for _ in 0..window {
+            seen.note(&pool.load(self.slot(pool, at)));
+            at = next(at, among);
+        }
         let scale = |sum: u32| {
             if window == among {
                 return sum;
@@ -440,6 +425,17 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         smooth(&mut self.reports, u32::from(seen.reports > 0));
         let mean = seen.since.checked_div(seen.reports).unwrap_or(0);
         smooth(&mut self.since, mean.min(u32::from(u16::MAX)));
+        let (_, all) = self.reach.requests();
+        self.neutral = Neutral {
+            in_flight: all.checked_div(among as u32).unwrap_or(0),
+            // Ours are the more of all the requests the fewer clients there are. Too many is better than too few.
+            clients: if self.reports == 0 {
+                1
+            } else {
+                self.reach.multiple()
+            },
+        };
+        self.climb(len);
     }
 
     /// Which rung the next pick is made on.
@@ -468,9 +464,9 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
     fn rotate<P: Pool + ?Sized>(&mut self, pool: &P, len: usize) -> Option<usize> {
         let heaviest = u32::from(self.order.heaviest());
         for _ in 0..PASSES {
-            self.next = self.next.saturating_add(1);
-            if self.next >= len {
-                (self.next, self.round) = (0, self.round.wrapping_add(1));
+            self.next = next(self.next, len);
+            if self.next == 0 {
+                self.round = self.round.wrapping_add(1);
             }
             let slot = self.slot(pool, self.next);
             if !pool.admits(slot) {
@@ -487,6 +483,17 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         }
         None
     }
+}
+
+/// The next of so many, around.
+const fn next(at: usize, among: usize) -> usize {
+    let next = at.saturating_add(1);
+    if next < among { next } else { 0 }
+}
+
+/// A place of so many, if it is less than twice that.
+const fn around(at: usize, among: usize) -> usize {
+    if at < among { at } else { at.saturating_sub(among) }
 }
 
 /// A mean over 2^`SMOOTH` picks, with as many fraction bits.
@@ -586,11 +593,7 @@ mod tests {
         table.report(0, 4, 8, 1);
         table.report(1, 40, 8, 1);
         let mut strategy = ready(&table);
-        assert_eq!(
-            counts(&table, &mut strategy, 50),
-            [49, 0, 1],
-            "2 counts as 22 once 1 was seen"
-        );
+        assert_eq!(counts(&table, &mut strategy, 50), [50, 0, 0], "2 counts as 22");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Strategy for Choices {
         rng: &mut R,
     ) -> Option<usize> {
         match self.by {
-            By::OwnRequests => self.sampler.own(pool, rng),
+            By::OwnRequests => self.sampler.best(pool, rng, |_, slot| pool.own_in_flight(slot)),
             By::Reported => self.sampler.best(pool, rng, |all, slot| {
                 estimate(
                     pool,
@@ -134,28 +134,31 @@ impl Sampler {
         }
     }
 
-    /// The candidate with the fewest of our own requests.
+    /// The cheapest of a sample's admitted candidates; `cost` is told all of them, and one.
     #[inline]
-    fn own<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
+    pub(super) fn best<P: Pool + ?Sized, R: Rng + ?Sized, K: Ord>(
+        &mut self,
+        pool: &P,
+        rng: &mut R,
+        mut cost: impl FnMut(&[usize], usize) -> K,
+    ) -> Option<usize> {
         let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
         if self.choices == 2 && count > 2 {
             let (one, two) = (rng.below(count), rng.below(count.wrapping_sub(1)));
-            let one_slot = pool.slot(one as usize);
-            let two_slot = pool.slot(two.wrapping_add(u32::from(two >= one)) as usize);
-            let better = if pool.own_in_flight(two_slot) < pool.own_in_flight(one_slot) {
-                two_slot
-            } else {
-                one_slot
-            };
-            if pool.admits(better) && pool.admits(one_slot ^ two_slot ^ better) {
-                return Some(better);
+            let two = two.wrapping_add(u32::from(two >= one));
+            let pair = [one, two].map(|index| pool.slot(index as usize));
+            let [one, two] = pair;
+            if pool.admits(one) && pool.admits(two) {
+                let first = cost(&pair, one);
+                return Some(if cost(&pair, two) < first { two } else { one });
             }
         }
-        self.best(pool, rng, |_, slot| pool.own_in_flight(slot))
+        self.best_of_any(pool, rng, cost)
     }
 
-    /// The cheapest of a sample's admitted candidates; `cost` is told all of them, and one.
-    pub(super) fn best<P: Pool + ?Sized, R: Rng + ?Sized, K: Ord>(
+    /// The same for any number of choices, and when not all of a sample are admitted.
+    #[inline(never)]
+    fn best_of_any<P: Pool + ?Sized, R: Rng + ?Sized, K: Ord>(
         &mut self,
         pool: &P,
         rng: &mut R,
@@ -214,11 +217,9 @@ impl Sample {
             }
             number = number.wrapping_add(1);
         }
-        if let Some(later) = self.drawn.get_mut(place..) {
-            later.rotate_right(1);
-            if let Some(free) = later.first_mut() {
-                *free = number;
-            }
+        let mut moved = number;
+        for later in self.drawn.iter_mut().skip(place) {
+            moved = core::mem::replace(later, moved);
         }
         self.len = self.len.wrapping_add(1);
         number

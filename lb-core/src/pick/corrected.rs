@@ -37,7 +37,13 @@ impl Strategy for Corrected {
         _key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize> {
-        let neutral = Neutral::of(pool.slots().filter_map(|slot| pool.load(slot).report));
+        // The means are needed only where something is missing.
+        let whole = |slot| pool.load(slot).report.is_some_and(|report| report.capacity > 0);
+        let neutral = if pool.slots().all(whole) {
+            Neutral::of(core::iter::empty())
+        } else {
+            Neutral::of(pool.slots().filter_map(|slot| pool.load(slot).report))
+        };
         least(pool, &mut self.ties, rng, |slot| {
             neutral.estimate(&pool.load(slot))
         })

@@ -32,6 +32,7 @@ impl Neutral {
     }
 
     /// What is there now, judging by the report and by what we did since.
+    #[inline]
     pub(super) fn estimate(&self, load: &Load) -> Estimate {
         let (in_flight, at_report, clients, capacity) = match load.report {
             Some(report) => (
@@ -54,14 +55,14 @@ impl Neutral {
 }
 
 /// `in_flight + clients * (own - at_report)`, which may be negative.
+///
+/// Exact in 64 bits, as a client count has 16, and then the nearest of 32.
+#[inline]
 pub(super) fn corrected(in_flight: u32, clients: u32, own: u32, at_report: u32) -> i32 {
-    let sent = clamp(own.saturating_sub(at_report).saturating_mul(clients));
-    let done = clamp(at_report.saturating_sub(own).saturating_mul(clients));
-    clamp(in_flight).saturating_add(sent).saturating_sub(done)
-}
-
-fn clamp(value: u32) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
+    let since = i64::from(own).wrapping_sub(i64::from(at_report));
+    let change = since.wrapping_mul(i64::from(clients));
+    let estimate = change.wrapping_add(i64::from(in_flight));
+    estimate.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
 /// Ordered by `(in_flight + 1) / capacity`, compared without division.
@@ -74,17 +75,20 @@ pub(super) struct Estimate {
 }
 
 impl Ord for Estimate {
+    #[inline]
     fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        // 33 bits with the sign, times 32: nothing wraps.
         let cross = |a: &Self, b: &Self| {
             i64::from(a.in_flight)
-                .saturating_add(1)
-                .saturating_mul(i64::from(b.capacity))
+                .wrapping_add(1)
+                .wrapping_mul(i64::from(b.capacity))
         };
         cross(self, other).cmp(&cross(other, self))
     }
 }
 
 impl PartialOrd for Estimate {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
         Some(self.cmp(other))
     }

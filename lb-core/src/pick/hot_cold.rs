@@ -162,7 +162,8 @@ impl HotCold {
         };
         *uses = uses.saturating_add(1);
         if *uses >= self.reuse.max(1) && usize::from(self.known) == POOL {
-            let oldest = usize::from(self.oldest);
+            // It is never more than that, which the compiler has to be told.
+            let oldest = usize::from(self.oldest & LAST);
             self.slots.swap(index, oldest);
             self.uses.swap(index, oldest);
         }

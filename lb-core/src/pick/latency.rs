@@ -59,6 +59,7 @@ impl PeakEwma {
 }
 
 impl Strategy for PeakEwma {
+    #[inline]
     fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
         &mut self,
         pool: &P,
@@ -71,11 +72,12 @@ impl Strategy for PeakEwma {
                 0 => guess(all.iter().map(|&slot| pool.load(slot))),
                 measured => measured,
             };
-            u64::from(latency).saturating_mul(u64::from(load.own_in_flight).saturating_add(1))
+            u64::from(latency).wrapping_mul(u64::from(load.own_in_flight).wrapping_add(1))
         })
     }
 }
 
+#[cold]
 fn guess(others: impl Iterator<Item = Load>) -> u32 {
     let (mut sum, mut count) = (0_u32, 0_u32);
     for other in others.filter(|other| other.own_latency_us > 0) {

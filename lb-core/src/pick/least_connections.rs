@@ -22,21 +22,34 @@ impl Strategy for LeastConnections {
         _key: Option<u64>,
         rng: &mut R,
     ) -> Option<usize> {
-        // As `least`, with nothing but a comparison of numbers for each candidate.
-        let from = self.ties.position(pool, rng);
-        let (mut lowest, mut best) = (u64::MAX, None);
-        let mut look = |(index, slot)| {
-            let own = u64::from(pool.own_in_flight(slot));
-            if own < lowest && pool.admits(slot) {
-                (lowest, best) = (own, Some((index, slot)));
-            }
-        };
-        pool.slots().enumerate().skip(from).for_each(&mut look);
-        pool.slots().enumerate().take(from).for_each(look);
-        let (index, slot) = best?;
-        self.ties.passed(index);
-        Some(slot)
+        fewest(pool, &mut self.ties, rng, |slot| pool.own_in_flight(slot))
     }
+}
+
+/// As [`least`], for costs that are small numbers.
+///
+/// Compares one number that holds cost and distance: where few costs differ, a branch on equality is guessed wrong
+/// every other time. Whether a candidate is admitted is asked of the winner, and of the others only if it is not.
+#[inline]
+pub(super) fn fewest<P: Pool + ?Sized, R: Rng + ?Sized>(
+    pool: &P,
+    ties: &mut RoundRobin,
+    rng: &mut R,
+    mut cost: impl FnMut(usize) -> u32,
+) -> Option<usize> {
+    let from = ties.position(pool, rng) as u32;
+    let ranks = pool.slots().zip(0_u32..).map(|(slot, index)| {
+        let distance = index.wrapping_sub(from);
+        u64::from(cost(slot)) << 32 | u64::from(distance)
+    });
+    let lowest = ranks.fold(u64::MAX, u64::min);
+    let index = (lowest as u32).wrapping_add(from) as usize;
+    let slot = pool.slot(index);
+    if !pool.admits(slot) {
+        return least(pool, ties, rng, cost);
+    }
+    ties.passed(index);
+    Some(slot)
 }
 
 /// The admitted candidate with the lowest cost; among equals, the next in rotation. One pass; whether a candidate is

@@ -104,7 +104,7 @@ pub use ketama::Ketama;
 pub use latency::PeakEwma;
 pub use least_connections::LeastConnections;
 pub use maglev::{Maglev, MaglevError};
-pub use pool::{CachePool, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
+pub use pool::{CachePool, Glance, Load, Pool, SLOTS_MAX, SlicePool, SlotSet};
 pub use random::Random;
 pub use rendezvous::Rendezvous;
 pub use ring::{Ring, RingSize};

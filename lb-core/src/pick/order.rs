@@ -14,6 +14,7 @@ pub(super) struct Order<S> {
     len: usize,
     /// Of the candidates in use; 0 when none has weight.
     heaviest: u16,
+    lightest: u16,
     version: Option<u32>,
     build: Option<Build>,
 }
@@ -23,6 +24,7 @@ struct Build {
     version: u32,
     len: usize,
     heaviest: u16,
+    lightest: u16,
     sort: Option<Heapsort>,
 }
 
@@ -33,6 +35,7 @@ impl<S> Order<S> {
             seed: self.seed,
             len: self.len,
             heaviest: self.heaviest,
+            lightest: self.lightest,
             version: self.version,
             build: self.build,
         }
@@ -43,9 +46,16 @@ impl<S> Order<S> {
         self.len
     }
 
-    /// The highest weight among them.
+    /// The highest weight among them; 1 if [all are equal](Self::is_even), since then it does not matter.
+    #[inline]
     pub(super) const fn heaviest(&self) -> u16 {
-        self.heaviest
+        if self.is_even() { 1 } else { self.heaviest }
+    }
+
+    /// Whether all weigh the same.
+    #[inline]
+    pub(super) const fn is_even(&self) -> bool {
+        self.len > 0 && self.heaviest == self.lightest
     }
 }
 
@@ -62,6 +72,7 @@ impl<S: AsRef<[u32]>> Order<S> {
             seed,
             len: 0,
             heaviest: 0,
+            lightest: 0,
             version: None,
             build: None,
         })
@@ -89,6 +100,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Order<S> {
                 version,
                 len: 0,
                 heaviest: 0,
+                lightest: u16::MAX,
                 sort: None,
             });
         let (table, _) = self.tables.spare();
@@ -102,7 +114,8 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Order<S> {
         self.build = Some(build);
         if done {
             self.tables.flip();
-            (self.len, self.heaviest) = (build.len, build.heaviest);
+            self.len = build.len;
+            (self.heaviest, self.lightest) = (build.heaviest, build.lightest);
             (self.version, self.build) = (Some(version), None);
         }
         done
@@ -121,7 +134,9 @@ impl Build {
                 };
                 let hash = xxh64(pool.name(usize::from(slot)).as_ref(), seed);
                 *entry = (hash as u32) & 0xFFFF_0000 | u32::from(slot);
-                self.heaviest = self.heaviest.max(pool.weight(usize::from(slot)));
+                let weight = pool.weight(usize::from(slot));
+                self.heaviest = self.heaviest.max(weight);
+                self.lightest = self.lightest.min(weight);
                 self.len = self.len.saturating_add(1);
                 return false;
             }

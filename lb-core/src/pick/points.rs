@@ -15,6 +15,9 @@ const SLACK: usize = 64;
 /// Points that are best put in at a time.
 pub(super) const BATCH: usize = 16;
 
+/// Entries that are looked at together.
+const NEAR: usize = 8;
+
 /// Entries that a walk looks at.
 const WALK: usize = 256;
 
@@ -84,19 +87,24 @@ impl<'a> Points<'a> {
         let start = place(hash, self.spread);
         let later = self.hashes.get(start..).unwrap_or_default();
         // Eight at once, without a branch that is hard to foretell; nearly always that is enough.
-        let first = later.first_chunk::<8>().map_or(0, |points| {
+        if let Some(points) = later.first_chunk::<NEAR>() {
             let before = points.iter().rev();
-            before
+            let before = before
                 .fold(0_u32, |bits, &point| bits << 1 | u32::from(point < hash))
-                .trailing_ones() as usize
-        });
-        let rest = later.get(first..).unwrap_or_default();
-        for (at, &point) in (start.wrapping_add(first)..).zip(rest) {
-            if point >= hash {
-                return Some(at);
+                .trailing_ones() as usize;
+            if before < NEAR {
+                return Some(start.wrapping_add(before));
             }
         }
-        self.first()
+        self.search(start, hash)
+    }
+
+    /// The same, one by one. Apart, for a loop within would cost every pick a branch that is hard to foretell.
+    #[cold]
+    fn search(&self, start: usize, hash: u32) -> Option<usize> {
+        let later = self.hashes.get(start..).unwrap_or_default();
+        let found = later.iter().position(|&point| point >= hash);
+        found.map_or_else(|| self.first(), |at| Some(start.wrapping_add(at)))
     }
 
     /// The same among points of that very hash and after them, from one that was found on. `passes` says whether a

@@ -45,6 +45,32 @@ impl Load {
     }
 }
 
+/// What a corrected estimate is made of: the part of a [`Load`] that most picks need.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Glance {
+    /// Requests in flight and clients as reported, if the report may still be used.
+    pub reported: Option<(u16, u16)>,
+    /// [`Load::own_in_flight`].
+    pub own_in_flight: u32,
+    /// [`Load::own_at_report`].
+    pub own_at_report: u32,
+    /// [`Load::failing`].
+    pub failing: u8,
+}
+
+impl From<Load> for Glance {
+    #[inline]
+    fn from(load: Load) -> Self {
+        Self {
+            reported: load.report.map(|report| (report.in_flight, report.clients)),
+            own_in_flight: load.own_in_flight,
+            own_at_report: load.own_at_report,
+            failing: load.failing,
+        }
+    }
+}
+
 /// The endpoints a strategy picks from.
 ///
 /// A *slot* is where an endpoint is, at most [`u16::MAX`]. A *candidate* is a slot of the picker's set: alive,
@@ -70,6 +96,12 @@ pub trait Pool {
 
     /// What is known of a slot; the default when nothing is.
     fn load(&self, slot: usize) -> Load;
+
+    /// What a corrected estimate of a slot is made of, for pools that have it cheaper than all of the load.
+    #[inline]
+    fn glance(&self, slot: usize) -> Glance {
+        self.load(slot).into()
+    }
 
     /// [`Load::own_in_flight`] of a slot, for scans that need nothing else.
     fn own_in_flight(&self, slot: usize) -> u32 {
@@ -149,12 +181,14 @@ impl SlotSet {
 
     /// 32 slots as bits, the lowest slot in the lowest bit.
     #[must_use]
+    #[inline]
     pub fn word(&self, index: usize) -> u32 {
         self.words.get(index).copied().unwrap_or(0)
     }
 
     /// Whether a slot is in it.
     #[must_use]
+    #[inline]
     pub fn contains(&self, slot: usize) -> bool {
         self.word(slot / WORD) >> (slot % WORD) & 1 == 1
     }
@@ -251,27 +285,33 @@ impl<'a, const N: usize> CachePool<'a, N> {
 }
 
 impl<const N: usize> Pool for CachePool<'_, N> {
+    #[inline]
     fn len(&self) -> usize {
         self.slots().count()
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> usize {
         self.slots().nth(index).unwrap_or(usize::MAX)
     }
 
+    #[inline]
     fn slots(&self) -> impl Iterator<Item = usize> {
         let known = self.cache.endpoints().len();
         self.eligible.iter().take_while(move |&slot| slot < known)
     }
 
+    #[inline]
     fn admits(&self, slot: usize) -> bool {
         slot < self.cache.endpoints().len() && self.eligible.contains(slot)
     }
 
+    #[inline]
     fn load(&self, slot: usize) -> Load {
         Load::cached(self.cache, slot, self.now)
     }
 
+    #[inline]
     fn name(&self, slot: usize) -> impl AsRef<[u8]> {
         let id = self.cache.get(slot).map_or(0, |endpoint| endpoint.id().get());
         id.to_be_bytes()
@@ -301,6 +341,8 @@ pub struct SlicePool<'a> {
     pub admitted: &'a [u32],
     /// Our own requests in flight.
     pub own_in_flight: &'a [u32],
+    /// Their sum over all candidates; if it is not known, whoever needs it adds them up.
+    pub total_in_flight: Option<u32>,
     /// All else that is known of the load; its own requests in flight are not read.
     pub loads: &'a [Load],
     /// The weights.
@@ -345,8 +387,37 @@ impl Pool for SlicePool<'_> {
     }
 
     #[inline]
+    fn glance(&self, slot: usize) -> Glance {
+        let own_in_flight = self.own_in_flight(slot);
+        self.loads.get(slot).map_or(
+            Glance {
+                own_in_flight,
+                ..Glance::default()
+            },
+            |load| Glance {
+                reported: load
+                    .report
+                    .as_ref()
+                    .map(|report| (report.in_flight, report.clients)),
+                own_in_flight,
+                own_at_report: load.own_at_report,
+                failing: load.failing,
+            },
+        )
+    }
+
+    #[inline]
     fn own_in_flight(&self, slot: usize) -> u32 {
         self.own_in_flight.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn total_in_flight(&self) -> u32 {
+        let summed = || {
+            self.slots()
+                .fold(0_u32, |sum, slot| sum.saturating_add(self.own_in_flight(slot)))
+        };
+        self.total_in_flight.unwrap_or_else(summed)
     }
 
     #[inline]

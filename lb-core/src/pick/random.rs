@@ -15,6 +15,7 @@ const TRIES: usize = 8;
 pub struct Random;
 
 impl Strategy for Random {
+    #[inline]
     fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
         &mut self,
         pool: &P,
@@ -22,15 +23,24 @@ impl Strategy for Random {
         rng: &mut R,
     ) -> Option<usize> {
         let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
-        // Drawn again when it is not admitted, so that its neighbour does not get its share.
-        for _ in 0..TRIES {
-            let slot = pool.slot(rng.below(count) as usize);
-            if pool.admits(slot) {
-                return Some(slot);
-            }
+        let slot = pool.slot(rng.below(count) as usize);
+        if pool.admits(slot) {
+            return Some(slot);
         }
-        pool::scan_from(pool, rng.below(count) as usize)
+        again(pool, count, rng)
     }
+}
+
+/// Drawn again when it is not admitted, so that its neighbour does not get its share.
+#[cold]
+fn again<P: Pool + ?Sized, R: Rng + ?Sized>(pool: &P, count: u32, rng: &mut R) -> Option<usize> {
+    for _ in 1..TRIES {
+        let slot = pool.slot(rng.below(count) as usize);
+        if pool.admits(slot) {
+            return Some(slot);
+        }
+    }
+    pool::scan_from(pool, rng.below(count) as usize)
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@
 const DOUBT: u64 = ONE / 4;
 /// Means have 16 fraction bits.
 const ONE: u64 = 1 << 16;
-/// The mean goes over 2^8 picks once there were so many.
-const GAIN: u32 = 8;
-/// Picks between two looks at the share.
-const PERIOD: u32 = 16;
+/// The mean goes over 2^6 notes once there were so many.
+const GAIN: u32 = 6;
+/// Notes between two looks at the share.
+const PERIOD: u32 = 4;
 /// `reach = FEW * sqrt(servers per client)`.
 const FEW: u32 = 11;
 /// `reach >= COVER * servers per client`.

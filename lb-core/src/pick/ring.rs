@@ -426,6 +426,7 @@ mod tests {
         admitted: &[0b11_1111],
         names: &ADDRESSES,
         own_in_flight: &[],
+        total_in_flight: None,
         loads: &[],
         weights: &[],
         version: 0,

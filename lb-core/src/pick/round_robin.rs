@@ -23,41 +23,49 @@ use crate::rng::Rng;
 /// }
 /// assert_eq!(picks, [100, 100, 100]);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RoundRobin {
-    next: Option<usize>,
+    /// The index of the next candidate, or [`ANYWHERE`].
+    next: usize,
+}
+
+/// No candidate's index: the rotation has not begun.
+const ANYWHERE: usize = usize::MAX;
+
+impl Default for RoundRobin {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl RoundRobin {
     /// A rotation that starts anywhere.
     #[must_use]
     pub const fn new() -> Self {
-        Self { next: None }
+        Self { next: ANYWHERE }
     }
 
     /// Where the rotation stands, without moving it: anywhere until the first slot was picked, so that a pick
     /// from an empty pool does not fix the start.
+    #[inline]
     pub(super) fn position<P: Pool + ?Sized, R: Rng + ?Sized>(&self, pool: &P, rng: &mut R) -> usize {
-        self.next.unwrap_or_else(|| {
-            let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
-            rng.below(count) as usize
-        })
+        if self.next == ANYWHERE {
+            return anywhere(pool, rng);
+        }
+        self.next
     }
 
     /// The rotation goes on behind this candidate.
+    #[inline]
     pub(super) const fn passed(&mut self, index: usize) {
-        self.next = Some(index.saturating_add(1));
+        self.next = index.wrapping_add(1);
     }
-}
 
-impl Strategy for RoundRobin {
-    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
-        &mut self,
-        pool: &P,
-        _key: Option<u64>,
-        rng: &mut R,
-    ) -> Option<usize> {
+    /// The next admitted candidate, when that is not simply the next one: at the start, in a pool that has shrunk,
+    /// or past candidates that are not admitted.
+    #[cold]
+    fn search<P: Pool + ?Sized, R: Rng + ?Sized>(&mut self, pool: &P, rng: &mut R) -> Option<usize> {
         let mut index = self.position(pool, rng);
         for _ in 0..pool.len() {
             if index >= pool.len() {
@@ -68,9 +76,33 @@ impl Strategy for RoundRobin {
                 self.passed(index);
                 return Some(slot);
             }
-            index = index.saturating_add(1);
+            index = index.wrapping_add(1);
         }
         None
+    }
+}
+
+#[cold]
+fn anywhere<P: Pool + ?Sized, R: Rng + ?Sized>(pool: &P, rng: &mut R) -> usize {
+    let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
+    rng.below(count) as usize
+}
+
+impl Strategy for RoundRobin {
+    #[inline]
+    fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
+        &mut self,
+        pool: &P,
+        _key: Option<u64>,
+        rng: &mut R,
+    ) -> Option<usize> {
+        let slot = pool.slot(self.next);
+        if !pool.admits(slot) {
+            return self.search(pool, rng);
+        }
+        let next = self.next.wrapping_add(1);
+        self.next = if next < pool.len() { next } else { 0 };
+        Some(slot)
     }
 }
 
@@ -107,7 +139,7 @@ mod tests {
 
     #[test]
     fn survives_a_shrinking_pool() {
-        let mut strategy = RoundRobin { next: Some(900) };
+        let mut strategy = RoundRobin { next: 900 };
         assert_eq!(strategy.pick(&Table::new(2), None, &mut Sfc32::new(1)), Some(0));
         assert_eq!(strategy.pick(&Table::new(0), None, &mut Sfc32::new(1)), None);
     }

@@ -366,6 +366,7 @@ mod tests {
         candidates: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
         admitted: &[0x3ff],
         own_in_flight: &[],
+        total_in_flight: None,
         loads: &[],
         weights: &[],
         names: &[b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h", b"i", b"j"],

@@ -120,6 +120,7 @@ impl<S> StaticStride<S> {
 }
 
 impl<S: AsRef<[u32]>> Strategy for StaticStride<S> {
+    #[inline]
     fn pick<P: Pool + ?Sized, R: Rng + ?Sized>(
         &mut self,
         pool: &P,
@@ -149,7 +150,8 @@ impl<S: AsRef<[u32]>> Strategy for StaticStride<S> {
             let (slot, weight) = (entry as u16, entry >> 16);
             // Half a weight between neighbours, so that not all are passed over in the same rounds.
             let phase = remainder(index.wrapping_mul(WEIGHT_MAX >> 1));
-            let place = remainder(remainder(weight.wrapping_mul(self.round)).wrapping_add(phase));
+            // Below 2^32: both factors are below 2^16 - 1, or the weight is that and the round is not.
+            let place = remainder(weight.wrapping_mul(self.round).wrapping_add(phase));
             if place >= WEIGHT_MAX.wrapping_sub(weight) && pool.admits(usize::from(slot)) {
                 return Some(usize::from(slot));
             }
@@ -160,6 +162,7 @@ impl<S: AsRef<[u32]>> Strategy for StaticStride<S> {
 }
 
 /// Modulo 2^16 - 1, where 2^16 is 1.
+#[inline]
 const fn remainder(value: u32) -> u32 {
     let folded = (value >> 16).wrapping_add(value & 0xffff);
     let folded = (folded >> 16).wrapping_add(folded & 0xffff);

@@ -19,10 +19,11 @@ use lb_core::member::{Addr, Filter, Role, Tags};
 use lb_core::node::{Config, Node, Request};
 use lb_core::pick::subset::{self, Portion};
 use lb_core::pick::{
-    AnyStrategy, Bounded, CachePool, Fallback, Found, Ketama, Maglev, Overflow, PickCounters, PickError,
-    Pool, Rendezvous, Ring, RingSize, Shares, SlicePool, SlotSet, SlowStart, SlowStarting, SpillRules,
-    Strategy, StrategyKind, Tabled, TierGroup, TierHealth, TierRules, Tiers, Tried, Without, ZoneCounts,
-    ZoneLoad, ZoneRules, answer_us, coverage, crc32, find, key_hash, load_aware, sticky, zone_aware,
+    Adaptive, AnyStrategy, Bounded, CachePool, Fallback, Found, Ketama, LoadBuckets, Maglev, Overflow,
+    PickCounters, PickError, Pool, Rendezvous, Ring, RingSize, Shares, SlicePool, SlotSet, SlowStart,
+    SlowStarting, SpillRules, Strategy, StrategyKind, Tabled, TierGroup, TierHealth, TierRules, Tiers, Tried,
+    Without, ZoneCounts, ZoneLoad, ZoneRules, answer_us, coverage, crc32, find, key_hash, load_aware, sticky,
+    zone_aware,
 };
 use lb_core::rng::Sfc32;
 use lb_core::wire::seal::{Ascon128, DeviceKey};
@@ -328,6 +329,42 @@ fn an_edge(bytes: &mut [u8], text: &str, filter: &Filter) {
     black_box(edge);
 }
 
+/// Every kind that can be chosen at run time, with all that is called of it, and those that cannot.
+fn strategies(pool: &impl Pool, memory: &mut [u32], text: &str) {
+    let mut rng = Sfc32::new(black_box(1));
+    let (slots, key) = (black_box(16), black_box(Some(7)));
+    for kind in StrategyKind::ALL.into_iter().chain(text.parse()) {
+        black_box((kind.is_affine(), kind.words(slots), kind.as_str()));
+        let Ok(any) = AnyStrategy::new(kind, &mut *memory, slots, black_box(9)) else {
+            continue;
+        };
+        let mut any = any.map(|memory| black_box(memory));
+        while !any.update(pool, black_box(64)) {}
+        while let Some(slot) = any.pick(pool, key, &mut rng) {
+            any.ended(black_box(slot));
+        }
+        black_box(any.kind());
+    }
+    if let Ok(mut adaptive) = Adaptive::new(&mut *memory, black_box(9)) {
+        while !adaptive.update(pool, black_box(64)) {}
+        while let (Some(slot), explanation) = adaptive.explain(pool, &mut rng) {
+            adaptive.ended(slot);
+            black_box(explanation.considered.first().copied());
+            black_box((explanation.rung.as_str(), explanation));
+        }
+        black_box(adaptive.rung());
+    }
+    if let Ok(mut buckets) = LoadBuckets::new(&mut *memory) {
+        while !buckets.update(pool, black_box(64)) {}
+        while let Some(slot) = buckets.pick(pool, key, &mut rng) {
+            buckets.begin(slot);
+            buckets.finish(black_box(slot));
+            buckets.moved(black_box(1), black_box(2));
+            black_box(buckets.in_flight(slot));
+        }
+    }
+}
+
 /// # Safety
 /// `bytes` points to `length` bytes that nobody else uses.
 #[unsafe(no_mangle)]
@@ -358,5 +395,6 @@ pub unsafe extern "C" fn _start(bytes: *mut u8, length: usize) {
         ..SlicePool::default()
     };
     tables(&pool, black_box(&mut [0; 1_024]));
+    strategies(&pool, black_box(&mut [0; 1_024]), text);
     the_signals(bytes, text);
 }

@@ -44,6 +44,22 @@ impl Guest {
         name: &str,
         arguments: &[String],
     ) -> Result<Self> {
+        Self::start(qemu, target, program, name, arguments, &[])
+    }
+
+    /// The same without a command line, and with time that passes as instructions do, one in a nanosecond.
+    pub(crate) fn boot_counting(qemu: &Qemu, target: Target, program: &Path, name: &str) -> Result<Self> {
+        Self::start(qemu, target, program, name, &[], &["-icount", "shift=0"])
+    }
+
+    fn start(
+        qemu: &Qemu,
+        target: Target,
+        program: &Path,
+        name: &str,
+        arguments: &[String],
+        settings: &[&str],
+    ) -> Result<Self> {
         let machine = target
             .machine
             .with_context(|| format!("no machine runs {}", target.triple))?;
@@ -56,6 +72,7 @@ impl Guest {
         let mut process = qemu
             .command()
             .args(["-M", machine, "-nographic", "-monitor", "none", "-serial", "none"])
+            .args(settings)
             .args(["-nic", &format!("user,id={NETWORK},model=lan9118")])
             .args(["-semihosting-config", &command_line])
             .arg("-qmp")

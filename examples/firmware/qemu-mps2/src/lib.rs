@@ -5,6 +5,7 @@
 pub mod executor;
 pub mod host;
 pub mod lan9118;
+#[cfg(feature = "small-copies")]
 mod memory;
 pub mod print;
 pub mod stack;
