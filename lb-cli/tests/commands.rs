@@ -315,3 +315,35 @@ fn an_experiment_prints_draws_and_repeats_itself() {
     args.extend(["--svg", "/nowhere/at/all.svg"]);
     run(&args).refused(2, &["--svg"]);
 }
+
+#[test]
+fn newcomers_and_zones_are_told_of_and_drawn() {
+    let dir = Dir::new();
+    let (newcomer, zones) = (dir.at("newcomer.svg"), dir.at("zones.svg"));
+    let slowstart =
+        "sim slowstart --policies round-robin --aggression off,2 --window 200 --seeds 1 --json --svg";
+    let mut slowstart: Vec<&str> = slowstart.split(' ').collect();
+    slowstart.push(&newcomer);
+    let near =
+        "sim zones --scenarios envoy-38758 --policies zone-aware --requests 3000 --seeds 1 --json --svg";
+    let mut near: Vec<&str> = near.split(' ').collect();
+    near.push(&zones);
+    for (args, rows, fields, drawn) in [
+        (&slowstart, 24, ["passed", "share", "formula"], &newcomer),
+        (&near, 4, ["load", "clients", "local"], &zones),
+    ] {
+        let json = run(args).good().text();
+        let found: Vec<Value> = json
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(found.len(), rows, "{json}");
+        for field in fields {
+            assert!(
+                found[0][field].as_f64().is_some_and(|value| value > 0.0),
+                "{field}: {json}"
+            );
+        }
+        assert!(std::fs::read_to_string(drawn).unwrap().starts_with("<svg"));
+    }
+}

@@ -1,7 +1,7 @@
 //! What holds for every run: nothing is lost, nothing depends on chance or on the machine.
 
 use lb_sim::experiment::{Fleet, Speeds, stale};
-use lb_sim::{Count, Discipline, Event, Policy, Reports, Scenario, Seeds, Split, What, Work, run};
+use lb_sim::{Count, Discipline, Event, Placing, Policy, Reports, Scenario, Seeds, Split, What, Work, run};
 
 fn policy(name: &str) -> Policy {
     Policy::find(&[name]).unwrap().remove(0)
@@ -16,6 +16,12 @@ fn busy() -> Scenario {
         load: 0.6,
         clients: 7,
         split: Split::Skewed(1.0),
+        keyed: true,
+        placing: Placing {
+            clients: vec![0, 1, 2, 0, 1, 2, 0],
+            servers: [0, 1, 2].repeat(4),
+            crossing: 0.7,
+        },
         requests: 30_000,
         reports: Reports {
             period: 3.0,
@@ -34,6 +40,7 @@ fn busy() -> Scenario {
             at(520.0, What::Leave(4)),
             at(600.0, What::Pace(5, 0.0)),
             at(650.0, What::Leave(6)),
+            at(660.0, What::Others(7, 0.5)),
             at(700.0, What::Pace(5, 0.3)),
             at(800.0, What::Join(4)),
             at(900.0, What::Join(6)),
@@ -131,5 +138,34 @@ fn nobody_to_pick_is_a_failure() {
     };
     for policy in Policy::all() {
         assert_eq!(run(&scenario, &policy, 1).failed, 1_000, "{}", policy.name());
+    }
+}
+
+/// Who picks at random picks the same whatever requests take, so that only crossing makes a difference.
+#[test]
+fn what_crosses_takes_longer_by_just_that() {
+    let world = |crossing| Scenario {
+        speeds: vec![1.0; 4],
+        load: 0.5,
+        clients: 3,
+        split: Split::Weighted(vec![1.0, 0.0, 3.0]),
+        placing: Placing {
+            clients: vec![0, 0, 1],
+            servers: vec![0, 1, 1, 1],
+            crossing,
+        },
+        requests: 50_000,
+        ..Scenario::default()
+    };
+    let [near, far] = [0.0, 2.0].map(|crossing| run(&world(crossing), &policy("random"), 1));
+    assert_eq!((&near.flows, &near.sent), (&far.flows, &far.sent));
+    let total: u64 = far.flows.iter().flatten().sum();
+    let share = |count: u64| count as f64 / total as f64;
+    let crossed = share(far.flows[0][1] + far.flows[1][0]);
+    assert!((far.latency.mean() - near.latency.mean() - 2.0 * crossed).abs() < 1e-9);
+    // A quarter of the requests come from the first zone, and three quarters of those leave it; of the others a quarter.
+    let expected = [[1.0, 3.0], [3.0, 9.0]];
+    for (got, expected) in far.flows.iter().flatten().zip(expected.iter().flatten()) {
+        assert!((share(*got) - expected / 16.0).abs() < 0.01, "{:?}", far.flows);
     }
 }

@@ -45,7 +45,8 @@ fn keys_come_to_a_newcomer_by_the_formula() {
     }
 }
 
-/// They would send nearly everything to a newcomer that is idle, and less than its part to one that is behind.
+/// They go by load, so that a newcomer may get less than slow start leaves it (adaptive: up to a tenth less in a short
+/// window), but never more.
 #[test]
 fn for_who_levels_the_formula_is_a_bound() {
     let level = [StrategyKind::LeastConnections, StrategyKind::Adaptive];
