@@ -2,18 +2,19 @@
 
 use std::collections::VecDeque;
 
-use lb_core::load::{Ended, Finished, LoadMeter, LoadReport, OwnLatency};
+use lb_core::load::{Ended, Finished, LoadReport, OwnLatency};
 use lb_core::rng::{Rng, Sfc32};
 use lb_core::{Duration, Instant};
 
 use crate::board::Board;
 use crate::calendar::Calendar;
-use crate::histogram::Histogram;
+use crate::heartbeats::Heartbeats;
 use crate::outcome::Outcome;
 use crate::policy::{Picker, Policy, Setup};
-use crate::queue::{Job, Queue};
+use crate::queue::Job;
 use crate::random::Source;
-use crate::scenario::{Count, Event, SERVICE_TIME_US, Scenario, Split, What};
+use crate::scenario::{Count, Event, SERVICE_TIME_US, Scenario, What};
+use crate::server::Server;
 use crate::view::{Candidates, Seat, View};
 
 /// Runs a scenario. The same scenario, policy and seed give the same outcome, to the last bit, everywhere.
@@ -35,21 +36,13 @@ fn span(time: f64) -> Duration {
 /// How often a server counts those who asked it at most, in service times (`lb-tokio`: 250 ms).
 const COUNT_PERIOD: f64 = 25.0;
 
-struct Server {
-    queue: Queue,
-    meter: LoadMeter,
-    pace: f64,
-    broken: bool,
-    dead: bool,
-    counted: f64,
-}
-
 struct Engine<'a> {
     scenario: &'a Scenario,
     /// Where the time between arrivals comes from, and their work, and who sends them.
     arrivals: Source,
     work: Source,
     senders: Sfc32,
+    keys: Source,
     /// Upper ends of the clients' shares of all requests; empty if all are equal.
     shares: Vec<f64>,
     picks: Sfc32,
@@ -67,6 +60,8 @@ struct Engine<'a> {
     heartbeats: Heartbeats,
     /// Reports under way: they all take equally long.
     under_way: VecDeque<(f64, usize, LoadReport)>,
+    /// Responses on their way to another zone: likewise.
+    returning: VecDeque<Response>,
     /// Somebody reads reports, so that servers have to measure themselves.
     listens: bool,
     /// Clients know the load at every moment.
@@ -75,6 +70,14 @@ struct Engine<'a> {
     total_speed: f64,
     warm: u64,
     outcome: Outcome,
+}
+
+/// A response, with the report it may carry.
+struct Response {
+    at: f64,
+    server: usize,
+    job: Job,
+    report: Option<LoadReport>,
 }
 
 struct Client {
@@ -100,7 +103,8 @@ impl<'a> Engine<'a> {
             arrivals: Source::new(seed, 1),
             work: Source::new(seed, 2),
             senders: Sfc32::new(Source::new(seed, 3).word()),
-            shares: shares(scenario),
+            keys: Source::new(seed, 7),
+            shares: scenario.split.ends(scenario.clients),
             picks: Sfc32::new(Source::new(seed, 4).word()),
             clients: (0..scenario.clients)
                 .map(|_| Client {
@@ -131,34 +135,18 @@ impl<'a> Engine<'a> {
             servers: scenario
                 .speeds
                 .iter()
-                .map(|&speed| Server {
-                    queue: Queue::new(scenario.discipline, speed),
-                    meter: LoadMeter::new(1, scenario.stated.capacity(speed)),
-                    pace: 1.0,
-                    broken: false,
-                    dead: false,
-                    counted: f64::NEG_INFINITY,
-                })
+                .map(|&speed| Server::new(scenario, speed))
                 .collect(),
             calendar: Calendar::new(servers),
             heartbeats: Heartbeats::new(scenario, listens, &mut Source::new(seed, 5)),
             under_way: VecDeque::new(),
+            returning: VecDeque::new(),
             listens,
             live: reports.period == 0.0 && listens,
             rate: scenario.load * total_speed,
             total_speed,
             warm: (scenario.requests as f64 * scenario.warm_up) as u64,
-            outcome: Outcome {
-                latency: Histogram::new(),
-                arrived: 0,
-                completed: 0,
-                failed: 0,
-                left: 0,
-                counted_failed: 0,
-                counted_late: 0,
-                sent: vec![0; servers],
-                last_arrival: 0.0,
-            },
+            outcome: Outcome::new(scenario),
         };
         let connected = u16::try_from(scenario.clients).unwrap_or(u16::MAX);
         for server in 0..servers {
@@ -177,7 +165,11 @@ impl<'a> Engine<'a> {
             let done = self.calendar.at();
             let happens = event.map_or(f64::INFINITY, |event| event.at);
             let delivery = self.under_way.front().map_or(f64::INFINITY, |(at, ..)| *at);
-            let next = arrival.min(done).min(happens);
+            let back = self
+                .returning
+                .front()
+                .map_or(f64::INFINITY, |response| response.at);
+            let next = arrival.min(done).min(happens).min(back);
             // No heartbeat matters after the last arrival.
             if arrival.is_finite() && delivery.min(self.heartbeats.at) < next {
                 if delivery <= self.heartbeats.at {
@@ -192,6 +184,8 @@ impl<'a> Engine<'a> {
                     arrival = self.next_arrival(happens);
                 }
                 event = events.next();
+            } else if back <= next {
+                self.come_back();
             } else if done <= next {
                 self.complete(done);
             } else {
@@ -216,11 +210,17 @@ impl<'a> Engine<'a> {
         self.outcome.last_arrival = now;
         let work = self.scenario.work.draw(&mut self.work);
         let client = self.sender();
-        let Some(server) = self.pick(client, now) else {
+        let key = self.scenario.keyed.then(|| self.keys.word());
+        let Some(server) = self.pick(client, key, now) else {
             self.fail(measured);
             return;
         };
         self.outcome.sent[server] += u64::from(measured);
+        let (from, to) = self.scenario.placing.of(client, server);
+        self.outcome.flows[from][to] += u64::from(measured);
+        if let Some(watch) = &self.scenario.watch {
+            watch.sent(now, server, &mut self.outcome.seen);
+        }
         let place = self.place(client, server);
         let latest = self.board.latest(client, server).seq;
         self.seats[place].begin(latest);
@@ -244,6 +244,7 @@ impl<'a> Engine<'a> {
             self.failed(&job, server, now);
         } else {
             there.queue.push(now, job);
+            there.busy.turn(now, true);
             self.calendar.set(server, there.queue.next());
         }
         self.changed(server, now);
@@ -259,7 +260,7 @@ impl<'a> Engine<'a> {
             .min(self.shares.len() - 1)
     }
 
-    fn pick(&mut self, client: usize, now: f64) -> Option<usize> {
+    fn pick(&mut self, client: usize, key: Option<u64>, now: f64) -> Option<usize> {
         let servers = self.servers.len();
         let view = View {
             now: instant(now),
@@ -274,7 +275,7 @@ impl<'a> Engine<'a> {
             picker.renew(&view);
             *version = Some(self.candidates.version);
         }
-        picker.choose(&view, None, &mut self.picks)
+        picker.choose(&view, key, &mut self.picks)
     }
 
     fn complete(&mut self, now: f64) {
@@ -282,20 +283,65 @@ impl<'a> Engine<'a> {
         let there = &mut self.servers[server];
         let Some(job) = there.queue.pop(now) else { return };
         self.calendar.set(server, there.queue.next());
+        there.busy.turn(now, there.queue.len() > 0);
+        self.measure(&job, server, now, Finished::Answered(span(now - job.sent)));
+        let crossing = self.scenario.placing.crossing(job.client as usize, server);
+        if crossing > 0.0 {
+            self.changed(server, now);
+            let report = self.carried(server, now);
+            let at = now + crossing;
+            self.returning.push_back(Response {
+                at,
+                server,
+                job,
+                report,
+            });
+            return;
+        }
+        self.receive(&job, server, now);
+        self.changed(server, now);
+        if let Some(report) = self.carried(server, now) {
+            let client = job.client as usize;
+            self.board.answer(client, server, instant(now), &report);
+        }
+    }
+
+    /// The report on a response.
+    fn carried(&mut self, server: usize, now: f64) -> Option<LoadReport> {
+        let carries = self.scenario.reports.on_responses && self.listens;
+        carries.then(|| self.report(server, now))
+    }
+
+    /// A response arrives from another zone.
+    fn come_back(&mut self) {
+        let Some(response) = self.returning.pop_front() else {
+            return;
+        };
+        let Response {
+            at,
+            server,
+            job,
+            report,
+        } = response;
+        self.receive(&job, server, at);
+        if let Some(report) = report {
+            self.board
+                .answer(job.client as usize, server, instant(at), &report);
+        }
+    }
+
+    /// A response arrives.
+    fn receive(&mut self, job: &Job, server: usize, now: f64) {
         let latency = now - job.sent;
-        self.measure(&job, server, now, Finished::Answered(span(latency)));
         self.outcome.completed += 1;
         if job.measured {
             self.outcome.latency.add(latency);
             self.outcome.counted_late += u64::from(latency > self.scenario.deadline);
         }
-        self.release(&job, server, now, Ended::Answered(span(latency)));
-        self.changed(server, now);
-        if self.scenario.reports.on_responses && self.listens {
-            let report = self.report(server, now);
-            self.board
-                .answer(job.client as usize, server, instant(now), &report);
+        if let Some(watch) = &self.scenario.watch {
+            watch.answered(job.sent, latency, server, &mut self.outcome.seen);
         }
+        self.release(job, server, now, Ended::Answered(span(latency)));
     }
 
     /// The server learns that a request ended.
@@ -355,12 +401,7 @@ impl<'a> Engine<'a> {
                 .meter
                 .set_clients(u16::try_from(clients).unwrap_or(u16::MAX));
         }
-        let waiting = match self.scenario.discipline {
-            crate::queue::Discipline::Fifo => there.queue.len().saturating_sub(1),
-            crate::queue::Discipline::Sharing => 0,
-        };
-        there.meter.set_queued(u16::try_from(waiting).unwrap_or(u16::MAX));
-        there.meter.report(instant(now))
+        there.report(now, instant(now), self.scenario.discipline)
     }
 
     fn heartbeat(&mut self) {
@@ -394,9 +435,11 @@ impl<'a> Engine<'a> {
             }
             What::Pace(server, pace) => {
                 self.servers[server].pace = pace;
-                let speed = self.scenario.speeds[server] * pace;
-                self.servers[server].queue.set_speed(now, speed);
-                self.calendar.set(server, self.servers[server].queue.next());
+                self.adapt(server, now);
+            }
+            What::Others(server, share) => {
+                self.servers[server].others = share;
+                self.adapt(server, now);
             }
             What::Broken(server) => self.servers[server].broken = true,
             What::Mended(server) => self.servers[server].broken = false,
@@ -406,6 +449,7 @@ impl<'a> Engine<'a> {
                     self.measure(&job, server, now, Finished::GivenUp);
                     self.failed(&job, server, now);
                 }
+                self.servers[server].busy.turn(now, false);
                 self.calendar.set(server, f64::INFINITY);
             }
             What::Leave(server) => self.admit(server, false),
@@ -427,6 +471,12 @@ impl<'a> Engine<'a> {
         false
     }
 
+    fn adapt(&mut self, server: usize, now: f64) {
+        let there = &mut self.servers[server];
+        there.adapt(now);
+        self.calendar.set(server, there.queue.next());
+    }
+
     fn admit(&mut self, server: usize, admitted: bool) {
         let candidates = &mut self.candidates;
         candidates.admitted[server] = admitted;
@@ -434,66 +484,5 @@ impl<'a> Engine<'a> {
             .filter(|&slot| candidates.admitted[usize::from(slot)])
             .collect();
         candidates.version += 1;
-    }
-}
-
-/// The upper ends of the clients' shares of all requests.
-fn shares(scenario: &Scenario) -> Vec<f64> {
-    let Split::Skewed(exponent) = scenario.split else {
-        return Vec::new();
-    };
-    let mut ends = Vec::with_capacity(scenario.clients);
-    let mut sum = 0.0;
-    for client in 1..=scenario.clients {
-        sum += crate::math::pow(client as f64, -exponent);
-        ends.push(sum);
-    }
-    ends.iter_mut().for_each(|end| *end /= sum);
-    ends
-}
-
-/// Which server's heartbeat is next: they follow one another in the same order in every period.
-struct Heartbeats {
-    period: f64,
-    phases: Vec<(f64, usize)>,
-    round: f64,
-    index: usize,
-    at: f64,
-}
-
-impl Heartbeats {
-    fn new(scenario: &Scenario, listens: bool, source: &mut Source) -> Self {
-        let period = scenario.reports.period;
-        let mut phases: Vec<(f64, usize)> = (0..scenario.speeds.len())
-            .map(|server| {
-                let phase = source.uniform() * period;
-                (if scenario.reports.synchronised { 0.0 } else { phase }, server)
-            })
-            .collect();
-        phases.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let first = phases.first().map_or(f64::INFINITY, |(phase, _)| *phase);
-        Self {
-            period,
-            at: if listens && period > 0.0 {
-                first
-            } else {
-                f64::INFINITY
-            },
-            phases,
-            round: 0.0,
-            index: 0,
-        }
-    }
-
-    /// When and whose it is, and on to the next.
-    fn next(&mut self) -> (f64, usize) {
-        let now = (self.at, self.phases[self.index].1);
-        self.index += 1;
-        if self.index == self.phases.len() {
-            self.index = 0;
-            self.round += 1.0;
-        }
-        self.at = self.round * self.period + self.phases[self.index].0;
-        now
     }
 }

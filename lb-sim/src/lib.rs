@@ -8,31 +8,42 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod busy;
 mod calendar;
 mod chart;
+mod eased;
 mod engine;
 pub mod experiment;
+mod heartbeats;
 mod histogram;
 mod math;
 mod names;
 mod outcome;
+mod placing;
 mod policy;
 mod queue;
 mod random;
 mod reference;
 mod scenario;
+mod server;
 mod strategies;
 mod svg;
 mod sweep;
 mod table;
 mod view;
+mod watch;
 mod work;
+mod zoned;
+
+/// A strategy of `lb-core` by its name.
+pub use lb_core::pick::StrategyKind;
 
 pub use chart::{Axis, Chart, Panel, Series};
 pub use engine::run;
 pub use histogram::Histogram;
 pub use names::Unknown;
 pub use outcome::{Estimate, Outcome};
+pub use placing::Placing;
 pub use policy::{Kept, Picker, Policy, Setup};
 pub use queue::Discipline;
 pub use random::Source;
@@ -40,4 +51,5 @@ pub use scenario::{Count, Event, PLACES, Reports, SERVICE_TIME_US, Scenario, Spl
 pub use sweep::{Progress, Seeds, Summary, sweep};
 pub use table::{Cell, Table};
 pub use view::View;
+pub use watch::{Seen, Watch};
 pub use work::Work;

@@ -1,6 +1,8 @@
 //! What came of a run.
 
 use crate::histogram::Histogram;
+use crate::scenario::Scenario;
+use crate::watch::Seen;
 
 /// What came of one run of a [`Scenario`](crate::Scenario).
 #[derive(Clone, Debug, PartialEq)]
@@ -23,9 +25,31 @@ pub struct Outcome {
     pub sent: Vec<u64>,
     /// When the last request arrived.
     pub last_arrival: f64,
+    /// Counted requests by the zone they came from, then by that they were sent to.
+    pub flows: Vec<Vec<u64>>,
+    /// What was seen of the [watched](crate::Watch) server, span by span.
+    pub seen: Vec<Seen>,
 }
 
 impl Outcome {
+    /// Nothing has happened yet.
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let zones = scenario.placing.zones();
+        Self {
+            latency: Histogram::new(),
+            arrived: 0,
+            completed: 0,
+            failed: 0,
+            left: 0,
+            counted_failed: 0,
+            counted_late: 0,
+            sent: vec![0; scenario.speeds.len()],
+            last_arrival: 0.0,
+            flows: vec![vec![0; zones]; zones],
+            seen: vec![Seen::default(); scenario.watch.map_or(0, |watch| watch.spans)],
+        }
+    }
+
     /// The share of the counted requests that each server got.
     #[must_use]
     pub fn shares(&self) -> Vec<f64> {

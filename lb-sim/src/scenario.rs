@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::names::{Unknown, find};
+use crate::placing::Placing;
 use crate::queue::Discipline;
+use crate::watch::Watch;
 use crate::work::Work;
 
 /// One mean service time, the unit of time of the simulator, in microseconds of `lb-core`: 10 ms.
@@ -37,6 +39,10 @@ pub struct Scenario {
     pub clients: usize,
     /// How the requests are split over the clients.
     pub split: Split,
+    /// Whether each request has a key of its own, for affine strategies.
+    pub keyed: bool,
+    /// Where clients and servers are.
+    pub placing: Placing,
     /// Requests that arrive, the first of which ([`warm_up`](Self::warm_up)) are not counted.
     pub requests: u64,
     /// Share of the requests that warm the world up.
@@ -49,6 +55,8 @@ pub struct Scenario {
     pub deadline: f64,
     /// What happens, in ascending order of time.
     pub events: Vec<Event>,
+    /// Whom to look at more closely.
+    pub watch: Option<Watch>,
 }
 
 impl Default for Scenario {
@@ -61,18 +69,21 @@ impl Default for Scenario {
             load: 0.9,
             clients: 10,
             split: Split::Even,
+            keyed: false,
+            placing: Placing::default(),
             requests: 200_000,
             warm_up: 0.2,
             reports: Reports::default(),
             stated: Stated::Speed,
             deadline: f64::INFINITY,
             events: Vec::new(),
+            watch: None,
         }
     }
 }
 
 /// How requests are split over clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Split {
     /// Every client sends as many.
@@ -80,6 +91,29 @@ pub enum Split {
     Even,
     /// The i-th client sends in proportion to `i^-exponent` (Zipf).
     Skewed(f64),
+    /// In proportion to these, one for each client.
+    Weighted(Vec<f64>),
+}
+
+impl Split {
+    /// The upper ends of the clients' shares of all requests; empty if all are equal.
+    pub(crate) fn ends(&self, clients: usize) -> Vec<f64> {
+        let weights: Vec<f64> = match self {
+            Self::Even => return Vec::new(),
+            Self::Skewed(exponent) => (1..=clients)
+                .map(|client| crate::math::pow(client as f64, -exponent))
+                .collect(),
+            Self::Weighted(weights) => weights.iter().copied().take(clients).collect(),
+        };
+        let mut sum = 0.0;
+        let mut ends: Vec<f64> = Vec::with_capacity(clients);
+        for weight in weights {
+            sum += weight;
+            ends.push(sum);
+        }
+        ends.iter_mut().for_each(|end| *end /= sum);
+        ends
+    }
 }
 
 /// How load travels from servers to clients.
@@ -212,6 +246,9 @@ pub enum What {
     /// A server does its work at this multiple of its speed; at 0 it is paused: it takes requests, serves none and
     /// sends no heartbeat.
     Pace(usize, f64),
+    /// Others use this share of a server's machine from now on: the rest is left for requests, and what it reports as
+    /// its utilization is that of the machine.
+    Others(usize, f64),
     /// A server answers every request with an error at once, and goes on reporting.
     Broken(usize),
     /// It serves again.

@@ -23,14 +23,14 @@ pub(crate) fn all() -> Vec<Policy> {
     named.chain(others).collect()
 }
 
-const ENOUGH: &str = "as much memory as it asks for";
+pub(crate) const ENOUGH: &str = "as much memory as it asks for";
 
 /// Whether it goes by the keys of requests.
 pub(crate) fn is_affine(name: &str) -> bool {
     name.parse::<StrategyKind>().is_ok_and(StrategyKind::is_affine)
 }
 
-fn named(kind: StrategyKind) -> Policy {
+pub(crate) fn named(kind: StrategyKind) -> Policy {
     let policy = Policy::made(kind.as_str(), move |setup| {
         let slots = setup.speeds.len();
         let memory = vec![0_u32; kind.words(slots)];
@@ -38,6 +38,11 @@ fn named(kind: StrategyKind) -> Policy {
             AnyStrategy::new(kind, memory, slots, setup.seed).expect(ENOUGH),
         ))
     });
+    spared(kind, policy)
+}
+
+/// Spares a policy what a strategy does not read.
+pub(crate) fn spared(kind: StrategyKind, policy: Policy) -> Policy {
     match kind {
         StrategyKind::Random
         | StrategyKind::RoundRobin

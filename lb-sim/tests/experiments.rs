@@ -1,7 +1,7 @@
 //! The experiments, small: that they say what they should, and that it is plausible.
 
 use lb_sim::experiment::{Findings, Fleet, Speeds, bins, mixed, ramp, sinkhole, stale, supermarket};
-use lb_sim::{Cell, Policy, Seeds};
+use lb_sim::{Cell, Discipline, Policy, Reports, Seeds, Work};
 
 fn fleet(policies: &[&str], requests: u64) -> Fleet {
     Fleet {
@@ -45,6 +45,42 @@ fn stale_has_the_agreed_fields() {
     );
     assert!(found.heading.contains("2 seeds from 1"), "{}", found.heading);
     assert!(found.chart.svg().contains("10 clients, equal, fifo, exponential"));
+}
+
+#[test]
+fn lost_reports_are_told_of_and_felt() {
+    let grid = |reports| stale::Grid {
+        fleet: fleet(&["two-reported"], 60_000),
+        ages: vec![10.0],
+        clients: vec![10],
+        speeds: vec![Speeds::equal()],
+        disciplines: vec![Discipline::Fifo],
+        works: vec![Work::Exponential],
+        reports,
+        ..stale::Grid::default()
+    };
+    let usual = stale::findings(&grid(Reports::default()), &quiet);
+    let poor = Reports {
+        loss: 0.5,
+        delay: 3.0,
+        synchronised: true,
+        ..Reports::default()
+    };
+    let poor = stale::findings(&grid(poor), &quiet);
+    let answers = Reports {
+        on_responses: true,
+        ..Reports::default()
+    };
+    let answers = stale::findings(&grid(answers), &quiet);
+    let [usual_mean, poor_mean, answers_mean] =
+        [&usual, &poor, &answers].map(|found| column(found, "mean")[0]);
+    assert!(poor_mean > 1.2 * usual_mean, "{poor_mean} {usual_mean}");
+    assert!(answers_mean < 0.95 * usual_mean, "{answers_mean} {usual_mean}");
+    assert!(!usual.heading.contains("reports on"), "{}", usual.heading);
+    for told in ["0.5 lost", "on their way for 3", "at once"] {
+        assert!(poor.heading.contains(told), "{}", poor.heading);
+    }
+    assert!(answers.chart.subtitle.contains("on responses too"));
 }
 
 #[test]

@@ -1,10 +1,18 @@
 //! The options of `lb sim`.
 
+mod slowstart;
+mod stale;
+mod zones;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lb_sim::experiment::{Fleet, Speeds, bins, mixed, ramp, sinkhole, stale, supermarket};
+use lb_sim::experiment::{Fleet, Speeds, bins, mixed, ramp, sinkhole, supermarket};
 use lb_sim::{Discipline, Policy, Seeds, Stated, Work};
+
+pub(crate) use slowstart::SlowStartArgs;
+pub(crate) use stale::StaleArgs;
+pub(crate) use zones::ZonesArgs;
 
 /// Try strategies on simulated servers: old load reports, unequal machines, overload, failures.
 ///
@@ -17,58 +25,10 @@ pub(crate) enum SimCommand {
     Mixed(MixedArgs),
     Sinkhole(SinkholeArgs),
     Ramp(RampArgs),
+    Slowstart(SlowStartArgs),
+    Zones(ZonesArgs),
     Supermarket(SupermarketArgs),
     Bins(BinsArgs),
-}
-
-/// Latency of every policy when load reports grow old.
-///
-/// A server sends its load once in AGE mean service times; clients pick with what they know. Without options, the
-/// whole grid is run: 168 combinations for each policy. That takes about half an hour on two cores, and a tenth of it
-/// with --seeds 1.
-#[derive(Debug, Args)]
-pub(crate) struct StaleArgs {
-    /// Times between the reports of a server, in mean service times; 0: always up to date
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0.1,0.3,1,3,10,30,100", value_parser = age)]
-    ages: Vec<f64>,
-    /// Numbers of clients that pick
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,10,100", value_parser = count(10_000))]
-    clients: Vec<u64>,
-    /// Speeds of the servers: equal, mixed (half 0.5, half 1.5), or your own such as 0.5:1:2
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "equal,mixed"
-    )]
-    speeds: Vec<Speeds>,
-    /// How servers serve: fifo, ps (processor sharing)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "fifo,ps")]
-    discipline: Vec<Discipline>,
-    /// How much work requests are: constant, exponential, bimodal, hyperexponential, heavy-tailed, normal
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "exponential,heavy-tailed"
-    )]
-    work: Vec<Work>,
-    /// Load as a share of what all servers can do [default: 0.9, and 0.7 if speeds differ]
-    #[arg(long, value_name = "SHARE", value_parser = load)]
-    load: Option<f64>,
-    /// What servers state as their capacity: speed (in proportion to it), equal, nothing
-    #[arg(long, value_name = "NAME", default_value = "speed")]
-    capacity: Stated,
-    /// Judge this policy beside the best of the others, one line for each combination
-    #[arg(long, value_name = "POLICY", value_parser = policy)]
-    against: Option<Policy>,
-    /// Number of servers
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(65_535))]
-    servers: u64,
-    #[command(flatten)]
-    fleet: FleetArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
 }
 
 /// Latency by load when some servers are faster than others, with and without knowing by how much.
@@ -208,6 +168,13 @@ struct RunArgs {
     /// Requests in each run; the first quarter is not counted
     #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = count(1_000_000_000))]
     requests: u64,
+    #[command(flatten)]
+    seeds: SeedArgs,
+}
+
+/// With which seeds.
+#[derive(Debug, Args)]
+struct SeedArgs {
     /// Runs of each kind, each with a seed of its own
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count(1_000))]
     seeds: u64,
@@ -225,23 +192,6 @@ pub(crate) struct OutputArgs {
     /// Draw a chart into this file as well
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-}
-
-impl StaleArgs {
-    pub(crate) fn grid(&self) -> stale::Grid {
-        stale::Grid {
-            fleet: self.fleet.fleet(self.servers),
-            ages: self.ages.clone(),
-            clients: sizes(&self.clients),
-            speeds: self.speeds.clone(),
-            disciplines: self.discipline.clone(),
-            works: self.work.clone(),
-            load: self.load,
-            stated: self.capacity,
-            against: self.against.as_ref().map(|policy| policy.name().to_owned()),
-            ..stale::Grid::default()
-        }
-    }
 }
 
 impl MixedArgs {
@@ -318,8 +268,14 @@ impl RunArgs {
             policies,
             servers: servers as usize,
             requests: self.requests,
-            seeds: seeds(self.seed, self.seeds),
+            seeds: self.seeds.seeds(),
         }
+    }
+}
+
+impl SeedArgs {
+    const fn seeds(&self) -> Seeds {
+        seeds(self.seed, self.seeds)
     }
 }
 
@@ -363,7 +319,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn parse(line: &str) -> SimCommand {
+    pub(super) fn parse(line: &str) -> SimCommand {
         match Cli::parse_from(line.split(' ')).command {
             Command::Sim(command) => command,
             other => panic!("not an experiment: {other:?}"),
@@ -372,13 +328,6 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_experiments() {
-        let SimCommand::Stale(args) = parse("lb sim stale") else {
-            panic!("not stale");
-        };
-        assert_eq!(
-            format!("{:?}", args.grid()),
-            format!("{:?}", stale::Grid::default())
-        );
         let SimCommand::Sinkhole(args) = parse("lb sim sinkhole") else {
             panic!("not sinkhole");
         };
@@ -408,28 +357,6 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_is_what_was_asked_for() {
-        let line = "lb sim stale --ages 0,2.5 --clients 3 --policies adaptive,least-reported --seeds 2 --seed 7 \
-                    --requests 1000 --load 0.5 --servers 4 --work bimodal,constant --discipline ps --speeds 0.5:1";
-        let SimCommand::Stale(args) = parse(&line.split_whitespace().collect::<Vec<_>>().join(" ")) else {
-            panic!("not stale");
-        };
-        let grid = args.grid();
-        assert_eq!(
-            (grid.ages, grid.clients, grid.load),
-            (vec![0.0, 2.5], vec![3], Some(0.5))
-        );
-        assert_eq!(
-            (grid.works, grid.disciplines),
-            (vec![Work::Bimodal, Work::Constant], vec![Discipline::Sharing])
-        );
-        assert_eq!(grid.speeds[0].of(4), [0.5, 1.0, 0.5, 1.0]);
-        assert_eq!(grid.fleet.seeds, Seeds { first: 7, count: 2 });
-        let names: Vec<&str> = grid.fleet.policies.iter().map(Policy::name).collect();
-        assert_eq!(names, ["adaptive", "least-reported"]);
-    }
-
-    #[test]
     fn refusals_list_what_there_is() {
         for (line, part) in [
             ("lb sim", "stale"),
@@ -442,6 +369,18 @@ mod tests {
             ("lb sim stale --ages old", "from 0 to 10000"),
             ("lb sim stale --load 0", "from 0.01 to 10"),
             ("lb sim stale --clients 0", "1..=10000"),
+            ("lb sim stale --loss 1", "below 1"),
+            ("lb sim stale --loss=-0.1", "from 0"),
+            ("lb sim stale --loss much", "from 0"),
+            ("lb sim stale --delay=-1", "from 0 to 10000"),
+            ("lb sim stale --delay long", "from 0 to 10000"),
+            ("lb sim slowstart --aggression 3", "off, 1, 2, 4"),
+            ("lb sim slowstart --policies best", "two-choices"),
+            ("lb sim slowstart --servers 1", "2..=65535"),
+            ("lb sim slowstart --window 1", "from 10 to"),
+            ("lb sim zones --scenarios flat", "envoy-38758"),
+            ("lb sim zones --policies near", "zone-aware"),
+            ("lb sim zones --crossing=-1", "from 0 to 10000"),
             ("lb sim bins --sizes 70000", "1..=65535"),
         ] {
             let text = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lb_sim::experiment::{Findings, bins, mixed, ramp, sinkhole, stale, supermarket};
+use lb_sim::experiment::{Findings, bins, mixed, ramp, sinkhole, slowstart, stale, supermarket, zones};
 
 use args::OutputArgs;
 pub(crate) use args::SimCommand;
@@ -24,6 +24,8 @@ pub(crate) fn run(command: &SimCommand) -> Result<()> {
         SimCommand::Mixed(args) => (mixed::findings(&args.grid(), &progress), &args.output),
         SimCommand::Sinkhole(args) => (sinkhole::findings(&args.grid(), &progress), &args.output),
         SimCommand::Ramp(args) => (ramp::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Slowstart(args) => (slowstart::findings(&args.grid(), &progress), &args.output),
+        SimCommand::Zones(args) => (zones::findings(&args.grid(), &progress), &args.output),
         SimCommand::Supermarket(args) => (supermarket::findings(&args.grid(), &progress), &args.output),
         SimCommand::Bins(args) => (bins::findings(&args.grid(), &progress), &args.output),
     };

@@ -4,9 +4,11 @@ pub mod bins;
 pub mod mixed;
 pub mod ramp;
 pub mod sinkhole;
+pub mod slowstart;
 pub mod stale;
 pub mod supermarket;
 pub mod verdict;
+pub mod zones;
 
 use std::fmt;
 use std::str::FromStr;

@@ -148,9 +148,10 @@ pub fn findings(grid: &Grid, progress: &Progress<'_>) -> Findings {
     let rows = run(grid, progress);
     let mut heading = format!(
         "Latency in mean service times, by the age of reports (time between heartbeats of a server).\n\
-         {} servers, {}; margin: half of the 95 % confidence interval.",
+         {} servers, {}{}; margin: half of the 95 % confidence interval.",
         grid.fleet.servers,
-        grid.fleet.runs()
+        grid.fleet.runs(),
+        conditions(&grid.reports)
     );
     let table = match &grid.against {
         None => table(&rows, &grid.fleet),
@@ -167,13 +168,32 @@ pub fn findings(grid: &Grid, progress: &Progress<'_>) -> Findings {
     }
 }
 
+/// What is not usual about the reports: without it two tables could not be told apart.
+fn conditions(reports: &Reports) -> String {
+    let mut words = String::new();
+    if reports.loss > 0.0 {
+        words.push_str(&format!("; of the reports {} lost", reports.loss));
+    }
+    if reports.delay > 0.0 {
+        words.push_str(&format!("; reports on their way for {}", reports.delay));
+    }
+    if reports.on_responses {
+        words.push_str("; reports on responses too");
+    }
+    if reports.synchronised {
+        words.push_str("; reports of all servers at once");
+    }
+    words
+}
+
 fn chart(rows: &[Row], grid: &Grid) -> Chart {
     let mut chart = Chart {
         title: "Mean latency by age of load reports".to_owned(),
         subtitle: format!(
-            "{} servers; both axes in mean service times; dashed: only for comparison; {}",
+            "{} servers; both axes in mean service times; dashed: only for comparison; {}{}",
             grid.fleet.servers,
-            grid.fleet.runs()
+            grid.fleet.runs(),
+            conditions(&grid.reports)
         ),
         x: Axis::log("age: time between reports of a server"),
         y: Axis::log("mean latency"),
