@@ -15,7 +15,7 @@ const POINTS: usize = 160;
 const BLOCK: usize = 32;
 
 /// A 32-bit score of key and name for every endpoint, both halves of one product, the lowest of each block of 32,
-/// and where it is in the best block.
+/// and where it is in the best block; fewer than that in one go.
 #[must_use]
 pub fn rendezvous(n: usize) -> Contender {
     let seeds: Vec<u32> = (0..n).map(|slot| mix(slot as u64) as u32).collect();
@@ -26,6 +26,12 @@ pub fn rendezvous(n: usize) -> Contender {
             let product = u64::from(seed ^ mask) * factor;
             ((product >> 32) as u32 ^ product as u32) as i32
         };
+        if seeds.len() < BLOCK {
+            let scores = seeds.iter().map(score).zip(0..);
+            let lowest =
+                |best: (i32, usize), other: (i32, usize)| if other.0 < best.0 { other } else { best };
+            return scores.reduce(lowest).map_or(0, |(_, slot)| slot);
+        }
         let (mut best, mut block) = (i32::MAX, 0);
         for (index, seeds) in seeds.chunks(BLOCK).enumerate() {
             let lowest = seeds.iter().map(score).fold(i32::MAX, i32::min);
@@ -42,37 +48,49 @@ pub fn rendezvous(n: usize) -> Contender {
 /// lowest of each block of 32, and the logarithms themselves in blocks that can still win.
 #[must_use]
 pub fn weighted_rendezvous(n: usize) -> Contender {
-    let servers: Vec<(u32, f32)> = (0..n)
-        .map(|slot| (mix(slot as u64) as u32, f32::from(weight(slot)).recip()))
-        .collect();
+    let seeds: Vec<u32> = (0..n).map(|slot| mix(slot as u64) as u32).collect();
+    let weights: Vec<f32> = (0..n).map(|slot| f32::from(weight(slot))).collect();
+    // -log2(1 - x) is at least x times this.
+    let steepness = std::f32::consts::LOG2_E / (1 << 24) as f32;
+    let slopes: Vec<f32> = weights.iter().map(|weight| steepness / weight).collect();
     kernel(move |key| {
         let (mask, factor) = (key as u32, key >> 32 | 1);
-        let bound = |&(seed, reciprocal): &(u32, f32)| {
-            let product = u64::from(seed ^ mask) * factor;
-            let score = ((product >> 32) as u32 ^ product as u32) >> 8;
-            score as f32 / (1 << 24) as f32 * reciprocal
-        };
         let (mut best, mut picked) = (f32::MAX, 0);
-        for (block, servers) in servers.chunks(BLOCK).enumerate() {
+        for (block, (seeds, slopes)) in seeds.chunks(BLOCK).zip(slopes.chunks(BLOCK)).enumerate() {
             let mut bounds = [f32::MAX; BLOCK];
-            for (kept, server) in bounds.iter_mut().zip(servers) {
-                *kept = bound(server);
+            let mut lowest = f32::MAX;
+            for ((kept, &seed), &slope) in bounds.iter_mut().zip(seeds).zip(slopes) {
+                let product = u64::from(seed ^ mask) * factor;
+                let score = ((product >> 32) as u32 ^ product as u32) >> 8;
+                // Signed, because the least vectors of x86-64 convert no others.
+                *kept = score as i32 as f32 * slope;
+                lowest = if *kept < lowest { *kept } else { lowest };
             }
-            let lowest = |lowest, &bound| if bound < lowest { bound } else { lowest };
-            if bounds.iter().fold(f32::MAX, lowest) >= best {
+            if lowest >= best {
                 continue;
             }
-            for (within, (&bound, &(_, reciprocal))) in bounds.iter().zip(servers).enumerate() {
+            for (slot, &bound) in (block * BLOCK..).zip(&bounds[..seeds.len()]) {
                 if bound < best {
-                    let cost = -(1.0 - bound / reciprocal).ln() * reciprocal;
+                    let score = bound * weights[slot] / std::f32::consts::LOG2_E;
+                    let cost = minus_log2(1.0 - score) / weights[slot];
                     if cost < best {
-                        (best, picked) = (cost, block * BLOCK + within);
+                        (best, picked) = (cost, slot);
                     }
                 }
             }
         }
         picked
     })
+}
+
+/// By the exponent and a polynomial, to one part in ten thousand.
+fn minus_log2(x: f32) -> f32 {
+    const MANTISSA: u32 = (1 << 23) - 1;
+    let exponent = (x.to_bits() >> 23) as i32 - 127;
+    let m = f32::from_bits(x.to_bits() & MANTISSA | 127 << 23);
+    let slope = ((0.059_945_6 * m - 0.467_495) * m + 1.485_086) * m - 2.524_533;
+    let log = (slope * m + 2.889_612) * (m - 1.0);
+    -(exponent as f32 + log)
 }
 
 /// The remainder of the key by the number of entries, a constant here, and one entry of two bytes.
@@ -172,6 +190,13 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logarithms_are_good_enough() {
+        for x in [1.0e-7_f32, 0.01, 0.3, 0.5, 0.999, 1.0] {
+            assert!((minus_log2(x) + x.log2()).abs() < 2e-4, "{x}");
+        }
+    }
 
     #[test]
     fn the_table_is_even() {
