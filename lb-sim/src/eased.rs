@@ -69,6 +69,6 @@ impl Picker for Eased {
 
     fn ended(&mut self, server: usize, _: Duration, _: Ended) {
         // What is around it does not pass that on.
-        Strategy::ended(self.strategy.strategy_mut(), server);
+        Strategy::ended(&mut self.strategy, server);
     }
 }

@@ -164,11 +164,6 @@ impl<S, const N: usize> SlowStarting<S, N> {
         }
     }
 
-    /// The strategy inside.
-    pub const fn strategy_mut(&mut self) -> &mut S {
-        &mut self.strategy
-    }
-
     /// The endpoint in this slot begins, now or lately. [`progress`](Self::progress) is due.
     pub fn start(&mut self, slot: usize, since: Instant) {
         self.stop(slot);
@@ -310,6 +305,10 @@ impl<S: Strategy, const N: usize> Strategy for SlowStarting<S, N> {
             self.charge(other.unwrap_or(slot));
         }
         other.or(Some(slot))
+    }
+
+    fn ended(&mut self, slot: usize) {
+        self.strategy.ended(slot);
     }
 }
 

@@ -10,6 +10,7 @@ use lb_core::pick::StrategyKind;
 use super::ask::Ask;
 use super::balancer::Inner;
 use super::board::Board;
+use super::explain::Explained;
 use super::lease::{Desk, Lease, Tally};
 use super::seat::{self, Place};
 use super::table::Table;
@@ -62,6 +63,13 @@ impl Picker {
     #[inline]
     pub fn pick(&self, ask: &Ask<'_>) -> Result<Lease, SelectError> {
         seat::pick(&self.core, ask)
+    }
+
+    /// What would be picked on this thread now, and why. Nothing changes and nothing is counted. Of what is asked, hints
+    /// are not looked at.
+    #[must_use]
+    pub fn explain(&self, ask: &Ask<'_>) -> Explained {
+        seat::explain(&self.core, ask)
     }
 
     /// The filter.

@@ -9,6 +9,7 @@ use lb_core::rng::Sfc32;
 
 use super::ask::Ask;
 use super::board::Board;
+use super::explain::Explained;
 use super::lease::{Desk, Lease};
 use super::picker::Core;
 use super::pool::{Candidates, Clock};
@@ -120,6 +121,12 @@ fn insist(core: &Arc<Core>, ask: &Ask<'_>) -> Result<Lease, SelectError> {
     insisted.unwrap_or_else(|| Seat::new(core).insist(core, ask))
 }
 
+/// What this thread's seat would pick.
+pub(super) fn explain(core: &Arc<Core>, ask: &Ask<'_>) -> Explained {
+    let explained = with_seat(core, |seat| seat.explained(core, ask));
+    explained.unwrap_or_else(|| Seat::new(core).explained(core, ask))
+}
+
 /// `None` when this thread has no seats now.
 #[inline]
 fn with_seat<T>(core: &Arc<Core>, work: impl FnOnce(&mut Seat) -> T) -> Option<T> {
@@ -217,6 +224,24 @@ impl Seat {
             }
         }
         None
+    }
+
+    fn explained(&mut self, core: &Core, ask: &Ask<'_>) -> Explained {
+        if self.view.roster.version != self.board.version() || self.tables != core.tables() {
+            self.refresh(core);
+        }
+        self.clock.doubt();
+        self.clock.forget();
+        let candidates = Candidates {
+            board: &self.board,
+            view: &self.view,
+            set: &self.view.candidates,
+            exclude: ask.exclude,
+            clock: &self.clock,
+        };
+        let (mut strategy, mut rng) = (self.strategy.clone(), self.rng.clone());
+        let explanation = strategy.explain(&candidates, ask.key, &mut rng);
+        Explained::new(&self.view, strategy.kind(), &explanation)
     }
 
     #[inline]

@@ -390,3 +390,29 @@ fn threads_pick_only_whom_they_may_and_leave_no_count_behind() {
         );
     }
 }
+
+#[test]
+fn an_explanation_tells_what_would_be_picked_and_changes_nothing() {
+    for kind in StrategyKind::ALL {
+        let balancer = balancer(4);
+        balancer.put(endpoint(9, "zone=b")).unwrap();
+        balancer.report(id(3), capacity(1, 8));
+        let picker = balancer.picker(Some("zone=a"), kind).unwrap();
+        for key in 0..9_u64 {
+            let ask = Ask::new().key_hash(key);
+            let why = picker.explain(&ask);
+            assert_eq!(why, picker.explain(&ask), "{kind}");
+            assert_eq!(why.candidates, 4, "{kind}");
+            assert!(
+                why.considered.iter().any(|(id, _)| why.picked == Some(*id)),
+                "{kind}"
+            );
+            assert_eq!(why.rung.is_some(), kind == StrategyKind::Adaptive);
+            let lease = picker.pick(&ask).unwrap();
+            assert_eq!(why.picked, Some(lease.id()), "{kind}");
+        }
+        assert_eq!(own(&balancer), [0; 5], "{kind}");
+    }
+    let nobody = balancer(0).picker(None, StrategyKind::default()).unwrap();
+    assert_eq!(nobody.explain(&Ask::new()).picked, None);
+}

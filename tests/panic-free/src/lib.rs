@@ -20,7 +20,7 @@ use lb_core::node::{Config, Node, Request};
 use lb_core::pick::subset::{self, Portion};
 use lb_core::pick::{
     Adaptive, AnyStrategy, Bounded, CachePool, Fallback, Found, Ketama, LoadBuckets, Maglev, Overflow,
-    PickCounters, PickError, Pool, Rendezvous, Ring, RingSize, Shares, SlicePool, SlotSet, SlowStart,
+    PickCounters, PickError, Pool, Rendezvous, Ring, RingSize, Rung, Shares, SlicePool, SlotSet, SlowStart,
     SlowStarting, SpillRules, Strategy, StrategyKind, Tabled, TierGroup, TierHealth, TierRules, Tiers, Tried,
     Without, ZoneCounts, ZoneLoad, ZoneRules, answer_us, coverage, crc32, find, key_hash, load_aware, sticky,
     zone_aware,
@@ -347,11 +347,10 @@ fn strategies(pool: &impl Pool, memory: &mut [u32], text: &str) {
     }
     if let Ok(mut adaptive) = Adaptive::new(&mut *memory, black_box(9)) {
         while !adaptive.update(pool, black_box(64)) {}
-        while let (Some(slot), explanation) = adaptive.explain(pool, &mut rng) {
-            adaptive.ended(slot);
-            black_box(explanation.considered.first().copied());
-            black_box((explanation.rung.as_str(), explanation));
-        }
+        let explanation = adaptive.explain(pool, &mut rng);
+        adaptive.ended(explanation.picked.map_or(0, usize::from));
+        black_box(explanation.considered.first().copied());
+        black_box((explanation.rung.map(Rung::as_str), explanation));
         black_box(adaptive.rung());
     }
     if let Ok(mut buckets) = LoadBuckets::new(&mut *memory) {
