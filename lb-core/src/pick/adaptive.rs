@@ -287,7 +287,11 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         let picked = if self.rung == Rung::Rotation {
             self.rotate(pool, len)
         } else {
-            self.search(pool, self.reach.of(len), witness)
+            let reach = self.reach.of(len);
+            // Hardly ever is the best one full or tried, so that is not asked of all that are looked at.
+            let best = self.search(pool, reach, witness, W::WATCHES);
+            best.filter(|&slot| pool.admits(slot))
+                .or_else(|| self.search_admitted(pool, reach, witness))
         };
         picked.or_else(|| {
             let count = u32::try_from(pool.len()).unwrap_or(u32::MAX);
@@ -295,13 +299,24 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         })
     }
 
-    /// The best of the next of the order and of those remembered.
+    #[cold]
+    fn search_admitted<P: Pool + ?Sized, W: Witness>(
+        &mut self,
+        pool: &P,
+        reach: usize,
+        witness: &mut W,
+    ) -> Option<usize> {
+        self.search(pool, reach, witness, true)
+    }
+
+    /// The best of the next of the order and of those remembered, or of those of them that are admitted.
     #[inline]
     fn search<P: Pool + ?Sized, W: Witness>(
         &mut self,
         pool: &P,
         reach: usize,
         witness: &mut W,
+        admitted: bool,
     ) -> Option<usize> {
         let window = if reach <= WHOLE { reach } else { WINDOW };
         let heaviest = self.order.heaviest();
@@ -314,6 +329,9 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         for place in 0..window {
             let slot = self.slot(pool, at);
             at = next(at, reach);
+            if admitted && !pool.admits(slot) {
+                continue;
+            }
             let Some(look) = self.look(pool, slot, witness) else {
                 continue;
             };
@@ -326,6 +344,9 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
         let mut best = swept;
         if reach > WHOLE {
             for (place, &slot) in (WHOLE..).zip(&self.remembered) {
+                if slot == NONE || admitted && !pool.admits(slot.into()) {
+                    continue;
+                }
                 if let Some(look) = self.look(pool, slot.into(), witness) {
                     best = best.min(look.rank(place, &mut reciprocals));
                 }
@@ -357,9 +378,6 @@ impl<S: AsRef<[u32]>> Adaptive<S> {
 
     #[inline]
     fn look<P: Pool + ?Sized, W: Witness>(&self, pool: &P, slot: usize, witness: &mut W) -> Option<Look> {
-        if !pool.admits(slot) {
-            return None;
-        }
         let weight = if self.order.is_even() {
             1
         } else {

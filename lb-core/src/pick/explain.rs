@@ -107,6 +107,9 @@ pub struct Explanation {
 
 /// Sees what a pick looks at.
 pub(super) trait Witness {
+    /// Whether it does.
+    const WATCHES: bool;
+
     fn saw(&mut self, candidate: impl FnOnce() -> Considered);
 }
 
@@ -114,11 +117,15 @@ pub(super) trait Witness {
 pub(super) struct Nobody;
 
 impl Witness for Nobody {
+    const WATCHES: bool = false;
+
     #[inline]
     fn saw(&mut self, _: impl FnOnce() -> Considered) {}
 }
 
 impl Witness for Explanation {
+    const WATCHES: bool = true;
+
     fn saw(&mut self, candidate: impl FnOnce() -> Considered) {
         let _ = self.considered.push(candidate());
     }
