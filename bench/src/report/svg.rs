@@ -6,11 +6,11 @@ use super::chart::entries;
 use crate::row::Row;
 
 const COLUMNS: usize = 3;
-const WIDTH: f64 = 440.0;
+const WIDTH: f64 = 470.0;
 const HEIGHT: f64 = 300.0;
 /// Room around the plot of a panel; the legend is on the right.
-const LEFT: f64 = 44.0;
-const RIGHT: f64 = 170.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 204.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 28.0;
 /// Ours, the kernel, and the peers in turn.
