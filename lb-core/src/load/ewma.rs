@@ -160,7 +160,11 @@ impl OwnLatency {
 
     /// The share of recent requests that failed, in 255ths, projected to now.
     #[must_use]
+    #[inline]
     pub fn failing(&self, now: Instant) -> u8 {
+        if self.failing == 0 {
+            return 0;
+        }
         u8::try_from(faded(self.failing, self.left(now)) >> 8).unwrap_or(u8::MAX)
     }
 

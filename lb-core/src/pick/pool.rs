@@ -46,7 +46,7 @@ impl Load {
 }
 
 /// What a corrected estimate is made of: the part of a [`Load`] that most picks need.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Glance {
     /// Requests in flight and clients as reported, if the report may still be used.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_core::Instant as Moment;
 use lb_core::load::{CachedLoad, Ended, LoadFigures, OwnLatency};
-use lb_core::pick::Load;
+use lb_core::pick::{Glance, Load};
 use tokio::time::Instant;
 
 /// One slot. A cache line of its own, so that requests to different endpoints do not slow each other down.
@@ -226,6 +226,35 @@ impl Board {
         }
     }
 
+    /// The part of a load that a corrected estimate is made of: what is atomic is read even if nobody uses it.
+    #[inline(always)]
+    pub(super) fn glance(&self, slot: usize, now: impl Fn() -> u64) -> Glance {
+        let Some(cell) = self.cells.get(slot) else {
+            return Glance::default();
+        };
+        let taken = cell.taken.load(Ordering::Relaxed);
+        let latency = cell.latency();
+        let measured = latency.is_measured();
+        let (mut reported, mut failing) = (None, 0);
+        if taken != NEVER || measured {
+            let now = now();
+            let age = now.cast_signed().wrapping_sub(taken.cast_signed()).max(0);
+            if taken != NEVER && age.cast_unsigned() <= self.ttl_us {
+                let counts = cell.counts.load(Ordering::Relaxed);
+                reported = Some((counts as u16, (counts >> 48) as u16));
+            }
+            if measured {
+                failing = latency.failing(Moment::from_micros(now));
+            }
+        }
+        Glance {
+            reported,
+            own_in_flight: cell.own_in_flight.load(Ordering::Relaxed),
+            own_at_report: cell.own_at_report.load(Ordering::Relaxed),
+            failing,
+        }
+    }
+
     /// What it said last, however long ago.
     pub(super) fn last_figures(&self, slot: usize) -> Option<LoadFigures> {
         let cell = self.cells.get(slot)?;
@@ -334,6 +363,32 @@ mod tests {
         assert_eq!(board.last_figures(2), Some(report.figures()));
         board.write(2, NOW, None, false);
         assert_eq!(board.last_figures(2), None);
+    }
+
+    #[test]
+    fn a_glance_is_a_part_of_the_load() {
+        let board = board();
+        let report = LoadReport {
+            in_flight: 9,
+            clients: 4,
+            ..LoadReport::default()
+        };
+        board.begin(1);
+        board.write(1, NOW, Some(&CachedLoad::new(NOW, report)), true);
+        board.begin(1);
+        board.record(2, Ended::Failed { retry_after: None });
+        for slot in 0..5 {
+            for millis in [0, 9_600, 10_001] {
+                let now = || after(millis);
+                assert_eq!(
+                    board.glance(slot, now),
+                    board.load(slot, now).into(),
+                    "{slot} {millis}"
+                );
+            }
+        }
+        assert_eq!(board.glance(1, || after(0)).reported, Some((9, 4)));
+        assert!(board.glance(2, || board.now()).failing > 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use lb_core::NodeId;
-use lb_core::pick::{Load, Pool};
+use lb_core::pick::{Glance, Load, Pool};
 
 use super::board::Board;
 use super::view::{Set, View};
@@ -110,6 +110,11 @@ impl Pool for Candidates<'_> {
     #[inline(always)]
     fn load(&self, slot: usize) -> Load {
         self.board.load(slot, || self.clock.now(self.board))
+    }
+
+    #[inline(always)]
+    fn glance(&self, slot: usize) -> Glance {
+        self.board.glance(slot, || self.clock.now(self.board))
     }
 
     #[inline]
