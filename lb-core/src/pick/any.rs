@@ -117,6 +117,12 @@ impl StrategyKind {
         )
     }
 
+    /// Whether it picks better if it is [told](Strategy::ended) where requests end; the others need not be.
+    #[must_use]
+    pub const fn learns_from_ends(self) -> bool {
+        matches!(self, Self::Adaptive)
+    }
+
     /// Words of memory that it needs for at most that many slots.
     ///
     /// Maglev's table has 65 537 entries (1021 for at most 16 slots); rings have 160 points for each slot, ketama for

@@ -126,11 +126,6 @@ impl Core {
         &self.filter
     }
 
-    /// Whether the strategy wants to know where requests end.
-    fn listens(&self) -> bool {
-        self.kind == StrategyKind::Adaptive
-    }
-
     /// Another number when there is another table.
     #[inline]
     pub(super) fn tables(&self) -> u64 {
@@ -139,7 +134,8 @@ impl Core {
 
     /// For the leases of one thread.
     pub(super) fn desk(&self, view: &View) -> Arc<Desk> {
-        self.tally.desk(self.board(), &view.roster, self.listens())
+        self.tally
+            .desk(self.board(), &view.roster, self.kind.learns_from_ends())
     }
 
     /// The view of the roster in force, made if need be, and a table: of that view, or of a former one while another
